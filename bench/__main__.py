@@ -7,7 +7,7 @@ from pathlib import Path
 NAMES = sorted(
     path.stem
     for path in Path(__file__).parent.glob("*.py")
-    if "def main(" in path.read_text(encoding="utf-8")
+    if path.stem != "__main__" and "def main(" in path.read_text(encoding="utf-8")
 )
 
 

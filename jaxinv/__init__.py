@@ -18,10 +18,12 @@ from jaxinv.attacks.base import iterate as iterate
 from jaxinv.attacks.base import restarts as restarts
 from jaxinv.errors import InputError as InputError
 from jaxinv.errors import KnowledgeError as KnowledgeError
+from jaxinv.halving import Halving as Halving
 from jaxinv.objective import objective as objective
 from jaxinv.observation import Observation as Observation
 from jaxinv.observation import observe as observe
 from jaxinv.release import gradient as gradient
+from jaxinv.run import Runner as Runner
 from jaxinv.target import Batch as Batch
 from jaxinv.target import Spec as Spec
 from jaxinv.target import Target as Target

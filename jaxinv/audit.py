@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv import attacks, models
-from jaxinv.attacks.base import restarts
 from jaxinv.client import simulate
 from jaxinv.config import AuditConfig as AuditConfig
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
+from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
 from jaxinv.judge import Curve, ExamplePictures, Judge, Judged
 from jaxinv.metrics import load_lpips
@@ -87,8 +87,7 @@ def run_audit(
     target = models.build(
         str(config.target), _spec(config, data), **config.target_options
     )
-    attack, num_restarts = _attack(config, target)
-    runner = Runner(attack)
+    runner, num_restarts = _runner(config, target)
     weights = load_lpips(config.lpips) if config.lpips is not None else None
     judge = Judge(target.spec, data, weights)
     key_params, key_attack = jax.random.split(jax.random.key(config.seed))
@@ -115,7 +114,7 @@ def run_audit(
         key = jax.random.fold_in(key_attack, index)
 
         def here(phase: str, step: int = 0, score: float = float("nan")) -> None:
-            steps = attack.num_steps
+            steps = runner.num_steps
             tell(Progress(index, len(starts), step, steps, score, phase))
 
         here("compile")
@@ -134,7 +133,7 @@ def run_audit(
     if not batches:
         raise KeyboardInterrupt
     report = record(
-        config, data, attack.num_steps, num_restarts, runner.compile_s, batches
+        config, data, runner.num_steps, num_restarts, runner.compile_s, batches
     )
     pictures = [picture for b in batches for picture in b.pictures]
     curves = [b.curve(i) for i, b in enumerate(batches)]
@@ -154,7 +153,7 @@ def _spec(config: AuditConfig, data: ImageData) -> Spec:
     return Spec(tuple(data.x.shape[1:]), num_classes, mean, std)
 
 
-def _attack(config: AuditConfig, target: Target) -> tuple[attacks.Attack, int]:
+def _runner(config: AuditConfig, target: Target) -> tuple[Runner, int]:
     """The attack with its restarts, and how many they are."""
     options = dict(config.attack_options)
     if config.iterations is not None:
@@ -168,4 +167,13 @@ def _attack(config: AuditConfig, target: Target) -> tuple[attacks.Attack, int]:
     num = config.restarts if attack.num_steps else 1
     each = 4 * config.batch_size * int(np.prod(target.spec.shape))
     keep = int(min(num, max(1, _KEPT_BYTES // each)))
-    return restarts(attack, num, keep=keep), num
+    # One start has nobody to lag behind.
+    halving = Halving() if config.halving and num > 1 else None
+    runner = Runner(
+        attack,
+        num_restarts=num,
+        keep=keep,
+        halving=halving,
+        precision=config.precision,
+    )
+    return runner, num

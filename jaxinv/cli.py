@@ -96,6 +96,7 @@ def _parser() -> _Parser:
 
 def _add_audit(commands: Any) -> None:
     from jaxinv.config import GRANTABLE
+    from jaxinv.precision import PRECISIONS
 
     parser = commands.add_parser(
         "audit",
@@ -129,12 +130,18 @@ def _add_audit(commands: Any) -> None:
         add(name, metavar="WHAT", help=text, **listed)
     text = "standardise pixels with the mean and deviation of the data"
     add("--normalise", action="store_true", help=text)
+    text = "drop the starts that lag behind after 1/8, 1/4 and 1/2 of the steps"
+    add("--halving", action="store_true", help=text)
+    text = f"of the matrix products: {', '.join(PRECISIONS)} (of everything)"
+    add("--precision", metavar="NAME", choices=PRECISIONS, help=text)
     add("--lpips", metavar="PATH", help="weights of LPIPS, to report that metric too")
     text = "of the target or attack, such as target.width=16; may be repeated"
     listed = {"action": "append", "default": [], "type": _option}
     add("--set", metavar="OPTION=VALUE", help=text, **listed)
     text = "where the report goes (default: jaxinv-out)"
     add("--out", metavar="DIR", default="jaxinv-out", help=text)
+    text = "compile anew instead of keeping programs in the user's cache folder"
+    add("--no-cache", action="store_true", help=text)
     add("--quiet", action="store_true", help="print nothing but errors")
     parser.set_defaults(command=_audit)
 
@@ -181,6 +188,7 @@ def _audit(args: argparse.Namespace) -> int:
     folder = check_folder(args.out)
     _quieten_backends()
     from jaxinv.audit import AuditConfig, run_audit
+    from jaxinv.cache import use_cache
     from jaxinv.progress import reporting
 
     config = AuditConfig(
@@ -197,10 +205,14 @@ def _audit(args: argparse.Namespace) -> int:
         grant=tuple(dict.fromkeys(args.grant)),
         size=args.size,
         normalise=args.normalise,
+        halving=args.halving,
+        precision=args.precision,
         lpips=args.lpips,
         target_options={n: v for owner, n, v in args.set if owner == "target"},
         attack_options={n: v for owner, n, v in args.set if owner == "attack"},
     )
+    if not args.no_cache:
+        use_cache()
     if args.quiet:
         result = run_audit(config)
     else:

@@ -9,6 +9,7 @@ from typing import Any
 from jaxinv import attacks
 from jaxinv.errors import InputError, nearest
 from jaxinv.observation import Knowledge
+from jaxinv.precision import check_precision
 
 CASES: dict[str, str] = {
     "images": "a client's images, from one gradient of a classifier",
@@ -38,6 +39,10 @@ class AuditConfig:
       size: side to which images are resized; None keeps them.
       normalise: whether pixels are standardised with the mean and deviation of the
         data before they meet the model; the attacker knows both.
+      halving: whether starts that lag behind are dropped on the way
+        (`jaxinv.halving.Halving`).
+      precision: of the matrix products, or of everything; a name in
+        `jaxinv.precision.PRECISIONS`, None leaves JAX's default.
       lpips: file with the weights of LPIPS (see `jaxinv.metrics.load_lpips`); None
         leaves that metric out.
       target_options: of the model's builder.
@@ -57,6 +62,8 @@ class AuditConfig:
     grant: tuple[str, ...] = ()
     size: int | None = None
     normalise: bool = False
+    halving: bool = False
+    precision: str | None = None
     lpips: str | None = None
     target_options: dict[str, Any] = field(default_factory=dict)
     attack_options: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +86,7 @@ class AuditConfig:
                 raise InputError(f"{name} is {value!r}; expected an integer >= {low}")
         if self.iterations is not None and self.iterations < 1:
             raise InputError(f"iterations is {self.iterations!r}; expected >= 1")
+        check_precision(self.precision)
         for name in (*self.withhold, *self.grant):
             if name not in GRANTABLE:
                 raise InputError(f"knowledge is {name!r}; {nearest(name, GRANTABLE)}")

@@ -13,6 +13,10 @@ class InputError(ValueError):
     """An argument or a file is wrong; the message names it, its value and the cure."""
 
 
+class SlowPathWarning(UserWarning):
+    """Something works, by a slower way than the usual one."""
+
+
 class KnowledgeError(InputError):
     """An attack needs something that the observation does not grant the attacker."""
 

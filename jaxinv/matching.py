@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxinv.errors import InputError
+from jaxinv.factored import Factored
 from jaxinv.layers import key_name
 
 MatchFn = Callable[[Any, Any], jax.Array]
@@ -22,6 +24,23 @@ MatchFn = Callable[[Any, Any], jax.Array]
 
 LeafWeights = Callable[[Any], list[jax.Array]]
 """`(observed) -> one scalar per leaf`, in the order of `jax.tree.leaves`."""
+
+
+@dataclass(frozen=True)
+class ProductMatch:
+    """A MatchFn of the angle, which reads the guess by inner products alone.
+
+    The leaves of the guess may be `jaxinv.factored.Factored`.
+    """
+
+    of_similarity: Callable[[jax.Array], jax.Array]
+    """The cosine between the updates to the distance."""
+    weights: LeafWeights
+    """Of the leaves, in the inner product and both norms."""
+
+    def __call__(self, guess: Any, observed: Any) -> jax.Array:
+        """The distance, `[]`."""
+        return self.of_similarity(_similarity(self.weights, guess, observed))
 
 
 def equal(observed: Any) -> list[jax.Array]:
@@ -129,11 +148,7 @@ def cosine(weights: LeafWeights = equal) -> MatchFn:
     Source: Inverting Gradients (Geiping et al. 2020, arXiv 2003.14053), eq. 4. Weights
     enter the inner product and both norms.
     """
-
-    def match(guess: Any, observed: Any) -> jax.Array:
-        return 1.0 - _similarity(weights, guess, observed)
-
-    return match
+    return ProductMatch(lambda similarity: 1.0 - similarity, weights)
 
 
 def angular(weights: LeafWeights = equal) -> MatchFn:
@@ -142,12 +157,11 @@ def angular(weights: LeafWeights = equal) -> MatchFn:
     The cosine is held a little inside [-1, 1], where the angle's derivative is finite.
     """
 
-    def match(guess: Any, observed: Any) -> jax.Array:
-        value = _similarity(weights, guess, observed)
-        edge = 1.0 - 8 * jnp.finfo(value.dtype).eps
-        return jnp.arccos(jnp.clip(value, -edge, edge)) / jnp.pi
+    def angle(similarity: jax.Array) -> jax.Array:
+        edge = 1.0 - 8 * jnp.finfo(similarity.dtype).eps
+        return jnp.arccos(jnp.clip(similarity, -edge, edge)) / jnp.pi
 
-    return match
+    return ProductMatch(angle, weights)
 
 
 def masked(match: MatchFn, *, threshold: float = 1e-6) -> MatchFn:
@@ -188,8 +202,8 @@ def _weighted_sum(weights, distance, guess: Any, observed: Any) -> jax.Array:
 
 def _similarity(weights: LeafWeights, guess: Any, observed: Any) -> jax.Array:
     guess, observed = _scaled(guess), _scaled(observed)
-    inner = _weighted_sum(weights, lambda g, u: jnp.sum(g * u), guess, observed)
-    guess2 = _weighted_sum(weights, lambda g, u: jnp.sum(g * g), guess, observed)
+    inner = _weighted_sum(weights, _inner, guess, observed)
+    guess2 = _weighted_sum(weights, lambda g, u: _norm2(g), guess, observed)
     observed2 = _weighted_sum(weights, lambda g, u: jnp.sum(u * u), guess, observed)
     # A zero update has similarity 0, with a finite derivative.
     for norm2 in (guess2, observed2):
@@ -197,17 +211,36 @@ def _similarity(weights: LeafWeights, guess: Any, observed: Any) -> jax.Array:
     return inner
 
 
+def _inner(guess: Any, observed: jax.Array) -> jax.Array:
+    if isinstance(guess, Factored):
+        return guess.inner(observed)
+    return jnp.sum(guess * observed)
+
+
+def _norm2(guess: Any) -> jax.Array:
+    return guess.norm2() if isinstance(guess, Factored) else jnp.sum(guess * guess)
+
+
+def _peak(leaf: Any) -> jax.Array:
+    if isinstance(leaf, Factored):
+        return leaf.peak()
+    return jax.lax.stop_gradient(jnp.max(jnp.abs(leaf), initial=0.0))
+
+
 def _scaled(tree: Any) -> Any:
-    """The tree over its largest absolute entry.
+    """The tree over its largest absolute entry, or about that.
 
     The squares of entries below 1e-19 vanish in float32 and those above 1e19 overflow.
     What is computed from the result must not depend on its scale, so that the scale
     can be taken for a constant in the derivative.
     """
-    peaks = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(tree)]
-    peak = jax.lax.stop_gradient(jnp.stack(peaks).max())
+    peak = jnp.stack([_peak(leaf) for leaf in jax.tree.leaves(tree)]).max()
     scale = jnp.where(peak >= jnp.finfo(peak.dtype).tiny, peak, 1.0)
-    return jax.tree.map(lambda leaf: leaf / scale, tree)
+
+    def over(leaf: Any) -> Any:
+        return leaf.over(scale) if isinstance(leaf, Factored) else leaf / scale
+
+    return jax.tree.map(over, tree)
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

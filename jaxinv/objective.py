@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxinv.matching import MatchFn
+from jaxinv.matching import MatchFn, ProductMatch
 from jaxinv.observation import Observation
 from jaxinv.priors import PriorFn, no_prior
-from jaxinv.release import Release
+from jaxinv.release import Gradient, Release
 
 
 class Terms(NamedTuple):
@@ -37,13 +37,18 @@ def objective(
 
     Args:
       release: what the attacker believes the client did.
-      match: distance of two updates.
+      match: distance of two updates. Where it reads the guess's update by inner
+        products alone, a gradient is not formed where its factors do
+        (`jaxinv.factored`).
       prior: weighted already (`jaxinv.priors.weighted`).
       match_weight: factor of the match in the sum; the terms report it without.
     """
+    factored = isinstance(match, ProductMatch) and isinstance(release, Gradient)
 
     def fn(key: jax.Array, observation: Observation, batch: Any):
         def one_round(key, params, update):
+            if factored:
+                return match(release.factored(params, batch), update)
             return match(release(key, params, batch), update)
 
         if observation.rounds == 1:

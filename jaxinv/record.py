@@ -39,7 +39,7 @@ def record(
     entry = attacks.ATTACKS[config.attack]
     examples = [example for b in batches for example in b.examples]
     run_s = sum(b.run.seconds for b in batches)
-    steps = sum(int(b.run.steps[-1]) if len(b.run.steps) else 0 for b in batches)
+    work = sum(b.run.restart_iterations for b in batches)
     statuses = np.concatenate(
         [np.asarray(b.run.found.stats["statuses"]).ravel() for b in batches]
     )
@@ -66,7 +66,10 @@ def record(
         "versions": _versions(),
         "compile_s": number(compile_s),
         "run_s": number(run_s),
-        "restart_iterations_per_s": number(num_restarts * steps / run_s),
+        # They differ where starts were dropped on the way, or a user stopped it.
+        "restart_iterations": work,
+        "restart_iterations_asked": num_restarts * num_steps * len(batches),
+        "restart_iterations_per_s": number(work / run_s),
         "dataset": {"name": data.name, "num_pool": len(data.x)},
         "command": config.command(),
         "settings": _settings(config, num_steps, num_restarts),

@@ -9,10 +9,14 @@ gradient draws nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jaxinv_kernels.rewrite import rewrite
 
+from jaxinv.factored import factored_gradient
+from jaxinv.second_order import gradient_map
 from jaxinv.target import LossFn, Params, Variables
 
 Release = Callable[[jax.Array, Params, Any], Any]
@@ -24,20 +28,50 @@ def trained(params: Params) -> Any:
     return params.params if isinstance(params, Variables) else params
 
 
-def gradient(loss: LossFn) -> Release:
+@dataclass(frozen=True)
+class Gradient:
+    """The release of `gradient`."""
+
+    loss: LossFn
+    """`(params, batch) -> scalar`, mean over examples."""
+    route: str = "forward"
+    """How the gradient is differentiated; see `jaxinv.second_order.gradient_map`."""
+
+    def __call__(self, key: jax.Array, params: Params, batch: Any) -> Any:
+        """The gradient with respect to `trained(params)`."""
+        del key  # deterministic
+        return self._of(gradient_map, params, batch)
+
+    def factored(self, params: Params, batch: Any) -> Any:
+        """The same with `jaxinv.factored.Factored` leaves where they cost less."""
+        return self._of(factored_gradient, params, batch)
+
+    def _of(self, differentiate: Callable, params: Params, batch: Any) -> Any:
+        if not isinstance(params, Variables):
+            return differentiate(self.loss, route=self.route)(params, batch)
+
+        def loss(trained: Any, rest: Any) -> jax.Array:
+            state, batch = rest
+            return self.loss(Variables(trained, state), batch)
+
+        slope = differentiate(loss, route=self.route)
+        return slope(params.params, (params.state, batch))
+
+
+def gradient(
+    loss: LossFn, *, route: str = "forward", rewritten: bool = True
+) -> Gradient:
     """One gradient of the loss on the whole batch (FedSGD).
 
     Args:
       loss: `(params, batch) -> scalar`, mean over examples.
+      route: how an attack differentiates the gradient, "forward" or "reverse" over
+        reverse; see `jaxinv.second_order.gradient_map`.
+      rewritten: whether the loss's convolutions and pools are replaced by forms whose
+        derivatives and batches are fast (`jaxinv_kernels.rewrite`); the results agree
+        up to rounding.
 
     Returns:
       A release whose update is the gradient with respect to `trained(params)`.
     """
-
-    def release(key: jax.Array, params: Params, batch: Any) -> Any:
-        del key  # deterministic
-        if not isinstance(params, Variables):
-            return jax.grad(loss)(params, batch)
-        return jax.grad(lambda p: loss(params._replace(params=p), batch))(params.params)
-
-    return release
+    return Gradient(rewrite(loss) if rewritten else loss, route)

@@ -1,9 +1,10 @@
-"""Running an attack from the host: compiled once, advanced in chunks, interruptible.
+"""Running an attack from the host: many starts, compiled once, interruptible.
 
-`jaxinv.iterate` is one pure function and right inside jit, vmap and grad. A person at
-a terminal wants to see progress, to stop early and keep what there is; a `Runner`
-advances the same attack by compiled chunks of its scan and hands the host a score in
-between. Both give the same numbers.
+`jaxinv.iterate` is one pure function and right inside jit, vmap and grad. A person who
+asks for thousands of starts wants them to fit in memory, to see progress, to stop early
+and to keep what there is. A `Runner` compiles one program for a batch of starts, as
+many as the device likes, and sends batch after batch through it; the host sees a score
+now and then, never at every step.
 """
 
 from __future__ import annotations
@@ -11,32 +12,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv.attacks.base import Attack, Reconstruction, Status, advance
+from jaxinv.attacks.base import Attack
 from jaxinv.errors import InputError
+from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
+from jaxinv.memory import states_at_once
 from jaxinv.observation import Observation
-
-
-class Run(NamedTuple):
-    """One finished (or interrupted) run."""
-
-    found: Reconstruction
-    """What the attack returned, on the host."""
-    steps: np.ndarray
-    """`[records]` ints, steps taken at each record."""
-    scores: np.ndarray
-    """`[records]` the attack's score there (that of the best start so far)."""
-    seconds: float
-    """Wall time without compilation."""
-    interrupted: bool
-    """Whether the user stopped it."""
+from jaxinv.population import Population
+from jaxinv.population import Run as Run
+from jaxinv.precision import check_precision, numerics, widened
+from jaxinv.program import Program, compile_program
 
 
 class Runner:
@@ -44,43 +36,98 @@ class Runner:
 
     Attributes:
       compile_s: seconds spent tracing and compiling, all shapes together.
+      chunk: starts that advance together; None before the first compilation.
     """
 
-    def __init__(self, attack: Attack, *, num_records: int = 50) -> None:
+    def __init__(
+        self,
+        attack: Attack | Callable[..., Attack],
+        *,
+        num_restarts: int = 1,
+        chunk: int | None = None,
+        num_records: int = 50,
+        keep: int = 1,
+        options: Mapping[str, Any] | None = None,
+        halving: Halving | None = None,
+        precision: str | None = None,
+    ) -> None:
         """Args.
 
-        attack: what to run, restarts included.
-        num_records: into how many chunks a run is cut; the host sees each end.
+        attack: of one start; or, with `options`, what makes one: `(**options)`.
+        num_restarts: how many starts. The program is compiled for `chunk` of them and
+          serves any number; the last batch is filled up with starts that are dropped.
+        chunk: starts that advance together; None takes as many as the device likes
+          (`jaxinv.memory`).
+        num_records: into how many parts a run is cut; the host sees each end.
+        keep: how many reconstructions to keep, the best first.
+        options: arrays `[num_restarts]`, by name of a hyper-parameter: each start has
+          its own, and all share one program. Only what the attack computes with can
+          vary (a step size, a weight), not what shapes it.
+        halving: drops starts that lag behind; it changes what work is done.
+        precision: of the matrix products, one of `jaxinv.precision.PRECISIONS`; None
+          leaves JAX's setting.
         """
-        if num_records < 1:
-            raise InputError(f"num_records is {num_records}; expected 1 or more")
-        self._attack = attack
-        chunk = max(1, -(-attack.num_steps // num_records))
-        whole, rest = divmod(attack.num_steps, chunk)
-        self._lengths = [chunk] * whole + ([rest] if rest else [])
-        self._compiled: dict[Any, dict[Any, Callable]] = {}
-        self.compile_s = 0.0
+        counts = {"num_restarts": num_restarts, "num_records": num_records}
+        for name, value in {**counts, "chunk": 1 if chunk is None else chunk}.items():
+            if value < 1:
+                raise InputError(f"{name} is {value}; expected 1 or more")
+        if not 1 <= keep <= num_restarts:
+            raise InputError(
+                f"keep is {keep}; expected 1 to the {num_restarts} restarts"
+            )
+        self._options = {k: np.asarray(v) for k, v in (options or {}).items()}
+        for name, values in self._options.items():
+            if values.shape[:1] != (num_restarts,):
+                raise InputError(
+                    f"options[{name!r}] has shape {values.shape}; expected an entry "
+                    f"for each of the {num_restarts} restarts"
+                )
+        if callable(attack) and not isinstance(attack, Attack):
+            self._make = attack
+        elif options:
+            raise InputError(
+                "options are given for a finished attack; expected what makes one, "
+                "such as functools.partial(inverting_gradients, target)"
+            )
+        else:
+            self._make = lambda: attack
+        first = {k: v[0] for k, v in self._options.items()}
+        self.num_steps = self._make(**first).num_steps
+        self._num, self._wanted, self._keep = num_restarts, chunk, keep
+        self._halving, self._precision = halving, check_precision(precision)
+        part = max(1, -(-self.num_steps // num_records))
+        ends = set(range(part, self.num_steps, part)) | {self.num_steps}
+        if halving is not None:
+            ends |= set(halving.rungs(self.num_steps))
+        self._ends = sorted(end for end in ends if end > 0)
+        self._compiled: dict[Any, Program] = {}
+        self.compile_s, self.chunk = 0.0, None
 
-    def compile(self, key: jax.Array, observation: Observation) -> dict[Any, Callable]:
-        """Compiled pieces for this shape of observation, made at the first call."""
+    def compile(self, key: jax.Array, observation: Observation) -> Program:
+        """The program for this shape of observation, made at the first call."""
         shape = (
             jax.tree.structure(observation),
             *((x.shape, x.dtype) for x in (key, *jax.tree.leaves(observation))),
         )
         if shape not in self._compiled:
             start = time.perf_counter()
-            attack = self._attack
-            init = jax.jit(attack.init).lower(key, observation).compile()
-            state = jax.eval_shape(attack.init, key, observation)
-            pieces: dict[Any, Callable] = {"init": init}
-            for length in set(self._lengths):
-                # The state is donated: a sweep's starts are held once, not twice.
-                run = jax.jit(advance(attack, length), donate_argnums=1)
-                pieces[length] = run.lower(observation, state).compile()
-            finish = jax.jit(attack.finish)
-            pieces["finish"] = finish.lower(observation, state).compile()
-            self._compiled[shape] = pieces
+            with numerics(self._precision):
+                observation = widened(self._precision, observation)
+                options = {
+                    name: jax.ShapeDtypeStruct(v.shape[1:], jnp.result_type(v))
+                    for name, v in self._options.items()
+                }
+                self._compiled[shape] = compile_program(
+                    self._make,
+                    key,
+                    options,
+                    observation,
+                    num=self._num,
+                    chunk=self._wanted,
+                    precision=self._precision,
+                )
             self.compile_s += time.perf_counter() - start
+        self.chunk = self._compiled[shape].chunk
         return self._compiled[shape]
 
     def __call__(
@@ -93,42 +140,40 @@ class Runner:
         """Runs the attack to its end, or to the user's interrupt.
 
         Args:
-          key: consumed.
-          observation: what the attacker has.
-          on_record: called with (steps taken, score) after each chunk; it may raise
-            KeyboardInterrupt. That, or Ctrl-C at any time, ends the run at the end of
-            the chunk with the best so far; a second Ctrl-C is not held back.
+          key: split into one for each start; start i is the same however many there
+            are, and the same as in `jaxinv.restarts`.
+          observation: of any shape; a new one is compiled for first.
+          on_record: told (steps, score) after each part: the steps taken so far in the
+            mean over all starts, and the best score; it may raise KeyboardInterrupt.
+            That, or Ctrl-C at any time, ends the run at the end of the part with the
+            best so far; a second Ctrl-C is not held back.
           stop: ends the run likewise when set, for a caller that holds Ctrl-C itself.
         """
-        pieces = self.compile(key, observation)
-        steps, scores = [], []
-        start = time.perf_counter()
-        state = pieces["init"](key, observation)
+        program = self.compile(key, observation)
         held = held_interrupt() if stop is None else contextlib.nullcontext(stop)
-        with held as asked:
-            for length in self._lengths:
-                state, info = pieces[length](observation, state)
-                steps.append(length + (steps[-1] if steps else 0))
-                scores.append(float(info["score"]))
-                try:
-                    if on_record is not None:
-                        on_record(steps[-1], scores[-1])
-                except KeyboardInterrupt:
-                    asked.set()
-                if asked.is_set():
-                    break
-            found = jax.block_until_ready(pieces["finish"](observation, state))
-            interrupted = asked.is_set()
-        if interrupted:
-            stopped = jnp.where(
-                found.status == Status.OK, int(Status.INTERRUPTED), found.status
-            )
-            found = found.replace(status=stopped)
-        seconds = time.perf_counter() - start
-        return Run(
-            jax.device_get(found),
-            np.asarray(steps, np.int64),
-            np.asarray(scores, np.float64),
-            seconds,
-            interrupted,
-        )
+        with numerics(self._precision):
+            observation = widened(self._precision, observation)
+            began = time.perf_counter()
+            keys = jax.random.split(key, self._num)
+            starts = Population(program, observation, keys, self._options, self._keep)
+            with held as asked:
+
+                def record(steps: int, score: float) -> bool:
+                    try:
+                        if on_record is not None:
+                            on_record(steps, score)
+                    except KeyboardInterrupt:
+                        asked.set()
+                    return asked.is_set()
+
+                size = program.chunk
+                if self._halving is not None:
+                    size = max(size, states_at_once(program.state_bytes))
+                for low in range(0, self._num, size):
+                    group = np.arange(low, min(low + size, self._num))
+                    starts.run(group, self._ends, self._halving, record)
+                    if asked.is_set():
+                        break
+                interrupted = asked.is_set()
+            seconds = time.perf_counter() - began
+        return starts.result(self.num_steps, seconds, interrupted)

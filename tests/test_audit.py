@@ -92,6 +92,16 @@ def test_an_iterative_attack_reports_curves_and_an_oracle_no_worse(data):
     assert seen[-1].step == seen[-1].num_steps == 60
 
 
+def test_halving_is_reported_with_the_work_it_saved(data):
+    asked = {"restarts": 4, "iterations": 40, "num_examples": 1, "data": data}
+    report = run_audit(AuditConfig(**asked, halving=True, precision="float64")).report
+    # Two of four go on after 5 steps, one after 10, and that one to the end.
+    assert report["restart_iterations"] == 2 * 5 + 10 + 40
+    assert report["restart_iterations_asked"] == 4 * 40
+    assert "--halving --precision float64" in report["command"]
+    assert report["examples"][0]["status"] == "OK"
+
+
 def test_an_interrupt_keeps_what_was_done(data):
     def stop(now):
         if now.batch == 1 and now.step >= 10:

@@ -12,11 +12,19 @@ import pytest
 from rich.console import Console
 from test_report import NASTY, example, fake_result
 
-from jaxinv import audit, config
+from jaxinv import audit, cache, config
 from jaxinv.audit import Progress
 from jaxinv.cli import main
 from jaxinv.errors import InputError
 from jaxinv.progress import reporting
+
+
+@pytest.fixture(autouse=True)
+def cached(monkeypatch):
+    """How often the cache was turned on; a test must not write to the user's."""
+    asked_for = []
+    monkeypatch.setattr(cache, "use_cache", lambda: asked_for.append(None))
+    return asked_for
 
 
 @pytest.fixture
@@ -65,7 +73,7 @@ def test_options_reach_the_audit(asked, tmp_path):
         "--iterations 20 --batch-size 2 --num-examples 6 --data somewhere --seed 7 "
         "--size 16 --withhold labels --grant batch_stats --set target.width=16 "
         "--set attack.tv=1e-3 --set attack.signed=true --set target.norm=group "
-        "--set attack.box=None --normalise --quiet"
+        "--set attack.box=None --normalise --halving --precision bfloat16 --quiet"
     )
     assert main([*words.split(), "--out", str(tmp_path)]) == 0
     assert asked == [
@@ -83,10 +91,18 @@ def test_options_reach_the_audit(asked, tmp_path):
             grant=("batch_stats",),
             size=16,
             normalise=True,
+            halving=True,
+            precision="bfloat16",
             target_options={"width": 16, "norm": "group"},
             attack_options={"tv": 1e-3, "signed": True, "box": None},
         )
     ]
+
+
+def test_programs_are_kept_unless_told_not_to(asked, cached, tmp_path):
+    words = ["audit", "--quiet", "--out", str(tmp_path)]
+    assert main(words) == 0 and len(cached) == 1
+    assert main([*words, "--no-cache"]) == 0 and len(cached) == 1
 
 
 def test_quiet(asked, tmp_path, capsys):
@@ -244,7 +260,7 @@ def run(*argv, cwd, **changes):
     return subprocess.run(
         [sys.executable, "-m", "jaxinv", *argv],
         cwd=cwd,
-        env={**os.environ, **changes},
+        env={**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), **changes},
         capture_output=True,
         text=True,
         timeout=120,

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.errors import InputError
+from jaxinv.memory import starts_at_once
 from jaxinv.observation import Observation
 
 
@@ -31,6 +32,8 @@ class Status(enum.IntEnum):
     """A closed form found that the observation does not determine the data."""
     INTERRUPTED = 3
     """Stopped by the user; the best so far is returned."""
+    DROPPED = 4
+    """One of many starts, dropped on the way for a score that lagged behind."""
 
 
 @flax.struct.dataclass
@@ -158,8 +161,8 @@ def restarts(
     Args:
       attack: what to start often.
       num: how many starts.
-      batch_size: starts under one vmap; None takes all on an accelerator and one at
-        a time on a CPU, where batching gains nothing and costs memory.
+      batch_size: starts under one vmap; None takes as many as the device likes
+        (`jaxinv.memory`).
       keep: how many reconstructions to keep beside the winner, best first, in
         `stats["kept"]` (leaves `[keep, ...]`).
 
@@ -174,26 +177,35 @@ def restarts(
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; expected 1 or more")
 
-    def over_starts(f: Callable, xs: Any) -> Any:
-        size = batch_size
-        if size is None:
-            size = 1 if jax.default_backend() == "cpu" else num
+    def at_once(observation: Observation, state: Any) -> int:
+        if batch_size is not None:
+            return batch_size
+        closed = jax.make_jaxpr(attack.step)(observation, state)
+        return starts_at_once(closed, len(jax.tree.leaves(state)), num)
+
+    def over_starts(f: Callable, xs: Any, size: int) -> Any:
         if size >= num:
             return jax.vmap(f)(xs)
         return jax.lax.map(f, xs, batch_size=size if size > 1 else None)
 
     def init(key: jax.Array, observation: Observation) -> Any:
         keys = jax.random.split(key, num)
-        return over_starts(lambda k: attack.init(k, observation), keys)
+        one = jax.eval_shape(attack.init, key, observation)
+        size = at_once(observation, one)
+        return over_starts(lambda k: attack.init(k, observation), keys, size)
 
     def step(observation: Observation, state: Any):
-        state, info = over_starts(lambda s: attack.step(observation, s), state)
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+        size = at_once(observation, one)
+        state, info = over_starts(lambda s: attack.step(observation, s), state, size)
         # The best start so far speaks for all; every start's number is at the end.
         best = jnp.argmin(_losing_nan(info["score"]))
         return state, jax.tree.map(lambda leaf: leaf[best], info)
 
     def finish(observation: Observation, state: Any) -> Reconstruction:
-        every = over_starts(lambda s: attack.finish(observation, s), state)
+        # Once for each start: what counts is memory, not time.
+        size = batch_size or 1
+        every = over_starts(lambda s: attack.finish(observation, s), state, size)
         scores = _losing_nan(every.score)
         order = jnp.argsort(scores)
         kept = jax.tree.map(lambda leaf: leaf[order[:keep]], every)

@@ -63,9 +63,6 @@ def gradient_matching(
         raise InputError(f"num_steps is {num_steps}; expected 1 or more")
     optimizer_ = optax.with_extra_args_support(optimizer)
 
-    def evaluate(key: jax.Array, observation: Observation, z: Any, given: Any):
-        return objective(key, observation, space.decode(z, given))
-
     def init(key: jax.Array, observation: Observation) -> GradientMatchingState:
         key_space, key = jax.random.split(key)
         z, given = space.init(key_space, observation)
@@ -76,22 +73,21 @@ def gradient_matching(
             key, z, given, optimizer_.init(z), z, worst, worst, jnp.asarray(False)
         )
 
-    def keep_best(state: GradientMatchingState, total, match) -> GradientMatchingState:
-        better = total < state.best_total
-        return state._replace(
-            best_z=_where(better, state.z, state.best_z),
-            best_total=jnp.where(better, total, state.best_total),
-            best_match=jnp.where(better, match, state.best_match),
-            diverged=state.diverged | ~jnp.isfinite(total),
-        )
-
     def step(observation: Observation, state: GradientMatchingState):
         key, key_objective, key_optimizer = jax.random.split(state.key, 3)
         (total, terms), grads = jax.value_and_grad(
-            lambda z: evaluate(key_objective, observation, z, state.given),
+            lambda z: objective(
+                key_objective, observation, space.decode(z, state.given)
+            ),
             has_aux=True,
         )(state.z)
-        state = keep_best(state, total, terms.match)
+        better = total < state.best_total
+        state = state._replace(
+            best_z=_where(better, state.z, state.best_z),
+            best_total=jnp.where(better, total, state.best_total),
+            best_match=jnp.where(better, terms.match, state.best_match),
+            diverged=state.diverged | ~jnp.isfinite(total),
+        )
         updates, optimizer_state = optimizer_.update(
             grads, state.optimizer, state.z, key=key_optimizer
         )
@@ -100,9 +96,8 @@ def gradient_matching(
         return state._replace(key=key, z=z, optimizer=optimizer_state), info
 
     def finish(observation: Observation, state: GradientMatchingState):
-        # The last point was stepped to and not yet looked at.
-        total, terms = evaluate(state.key, observation, state.z, state.given)
-        state = keep_best(state, total, terms.match)
+        # The last point was stepped to and not looked at: that would compile the whole
+        # objective a second time, for one step of many.
         diverged = state.diverged
         return Reconstruction(
             batch=space.decode(state.best_z, state.given),

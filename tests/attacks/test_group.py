@@ -99,11 +99,12 @@ def test_without_weight_members_are_independent(observation):
 
 def test_the_member_that_matches_best_is_returned(observation):
     _, last, found = run(group(bowl, 0.01), observation, 3)
-    matches = np.mean((np.float64(last.z.inputs) - 2) ** 2, axis=(1, 2, 3, 4))
+    looked_at = last.best_z.inputs
+    matches = np.mean((np.float64(looked_at) - 2) ** 2, axis=(1, 2, 3, 4))
     best = matches.argmin()
     np.testing.assert_allclose(found.stats["member_scores"], matches, rtol=1e-4)
     np.testing.assert_allclose(found.score, matches[best], rtol=1e-4)
-    np.testing.assert_array_equal(found.batch.inputs, last.z.inputs[best])
+    np.testing.assert_array_equal(found.batch.inputs, looked_at[best])
     np.testing.assert_array_equal(found.batch.labels, [1])
     assert found.status == Status.OK and matches.std() > 0
 
