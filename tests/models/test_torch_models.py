@@ -13,6 +13,7 @@ from jaxinv.target import Batch, Spec
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from bench.torch_models import build_twin, load_flax, to_flax  # noqa: E402
+from bench.torch_peer import channels_first  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -103,7 +104,9 @@ def in_torch(twin, images, labels):
         loss = torch.nn.functional.cross_entropy(twin(x), y[which])
         return torch.autograd.grad(loss, weights, **kwargs)
 
-    x = torch.tensor(images.transpose(0, 1, 4, 2, 3))
+    # Contiguous: on channels-last inputs the double backward of PyTorch 2.13 writes
+    # past its buffers where the processor has AVX2 and no AVX-512.
+    x = channels_first(images, "cpu")
     update = loss_gradient(x[0], 0)
     x = x[1].clone().requires_grad_()
     guess = loss_gradient(x, 1, create_graph=True)
@@ -157,7 +160,7 @@ def test_loss_gradient_equals_backward(case):
     with jax.enable_x64(True):
         run = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)
         value, grad = run(images[0])
-    x = torch.tensor(images[0].transpose(0, 3, 1, 2)).requires_grad_()
+    x = channels_first(images[0], "cpu").requires_grad_()
     truth = torch.nn.functional.cross_entropy(twin(x), torch.tensor(labels[0]))
     truth.backward()
     assert relative_error(value, truth.detach()) < 1e-8
