@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.errors import InputError
-from jaxinv.factored import Factored
 from jaxinv.layers import key_name
+from jaxinv.similarity import cosine_similarity, largest_entry
 
 MatchFn = Callable[[Any, Any], jax.Array]
 """`(guess, observed) -> scalar`."""
@@ -40,7 +40,9 @@ class ProductMatch:
 
     def __call__(self, guess: Any, observed: Any) -> jax.Array:
         """The distance, `[]`."""
-        return self.of_similarity(_similarity(self.weights, guess, observed))
+        leaves = jax.tree.leaves(guess), jax.tree.leaves(observed)
+        similarity = cosine_similarity(self.weights(observed), *leaves)
+        return self.of_similarity(similarity)
 
 
 def equal(observed: Any) -> list[jax.Array]:
@@ -95,8 +97,9 @@ def top_norms(count: int) -> LeafWeights:
         raise InputError(f"count is {count}; expected 1 or more")
 
     def weights(observed: Any) -> list[jax.Array]:
-        leaves = jax.tree.leaves(_scaled(observed))
-        norms = jnp.stack([jnp.sum(leaf**2) for leaf in leaves])
+        leaves = jax.tree.leaves(observed)
+        scale = largest_entry(leaves)  # so that no square vanishes or overflows
+        norms = jnp.stack([jnp.sum((leaf / scale) ** 2) for leaf in leaves])
         top = jax.lax.top_k(norms, min(count, len(leaves)))[1]
         return list(jnp.zeros_like(norms).at[top].set(1.0))
 
@@ -198,49 +201,6 @@ def _weighted_sum(weights, distance, guess: Any, observed: Any) -> jax.Array:
         )
     ]
     return sum(terms[1:], start=terms[0])
-
-
-def _similarity(weights: LeafWeights, guess: Any, observed: Any) -> jax.Array:
-    guess, observed = _scaled(guess), _scaled(observed)
-    inner = _weighted_sum(weights, _inner, guess, observed)
-    guess2 = _weighted_sum(weights, lambda g, u: _norm2(g), guess, observed)
-    observed2 = _weighted_sum(weights, lambda g, u: jnp.sum(u * u), guess, observed)
-    # A zero update has similarity 0, with a finite derivative.
-    for norm2 in (guess2, observed2):
-        inner = inner / jnp.sqrt(jnp.where(norm2 > 0, norm2, 1.0))
-    return inner
-
-
-def _inner(guess: Any, observed: jax.Array) -> jax.Array:
-    if isinstance(guess, Factored):
-        return guess.inner(observed)
-    return jnp.sum(guess * observed)
-
-
-def _norm2(guess: Any) -> jax.Array:
-    return guess.norm2() if isinstance(guess, Factored) else jnp.sum(guess * guess)
-
-
-def _peak(leaf: Any) -> jax.Array:
-    if isinstance(leaf, Factored):
-        return leaf.peak()
-    return jax.lax.stop_gradient(jnp.max(jnp.abs(leaf), initial=0.0))
-
-
-def _scaled(tree: Any) -> Any:
-    """The tree over its largest absolute entry, or about that.
-
-    The squares of entries below 1e-19 vanish in float32 and those above 1e19 overflow.
-    What is computed from the result must not depend on its scale, so that the scale
-    can be taken for a constant in the derivative.
-    """
-    peak = jnp.stack([_peak(leaf) for leaf in jax.tree.leaves(tree)]).max()
-    scale = jnp.where(peak >= jnp.finfo(peak.dtype).tiny, peak, 1.0)
-
-    def over(leaf: Any) -> Any:
-        return leaf.over(scale) if isinstance(leaf, Factored) else leaf / scale
-
-    return jax.tree.map(over, tree)
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

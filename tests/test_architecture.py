@@ -18,7 +18,7 @@ FLOORS = [
     {"options", "target", "data", "memory"},
     {"adapters", "layers", "second_order", "metrics"},
     {"factored"},
-    {"release"},
+    {"release", "similarity"},
     {"observation", "models"},
     {"matching", "priors", "space"},
     {"objective"},
