@@ -123,8 +123,11 @@ def measure_all(args: argparse.Namespace) -> list[Row]:
             new = _step_rows(model, args, limits)
             rows += new
             for row in new:
-                part = row["part"]
-                share[part] = max(share.get(part, 0.0), row["share_of_step"] or 0.0)
+                # Alone a part is timed with a dispatch of its own, so that only what
+                # leaving it out saves counts as its share.
+                if row["candidate"].startswith("step"):
+                    part, saved = row["part"], row["share_of_step"] or 0.0
+                    share[part] = max(share.get(part, 0.0), saved)
     for candidate in candidates(args.scale, set(args.only)):
         new = _rows(candidate, args, limits)
         _judge(new, candidate, share.get(candidate.name))

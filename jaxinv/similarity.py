@@ -67,7 +67,7 @@ def largest_entry(leaves: Sequence[Any]) -> jax.Array:
         for leaf in leaves
     ]
     peak = jnp.stack(peaks).max()
-    return jnp.where(peak >= jnp.finfo(peak.dtype).tiny, peak, 1.0)
+    return jnp.where(peak >= float(jnp.finfo(peak.dtype).tiny), peak, 1.0)
 
 
 def _scale(leaves: Sequence[Any]) -> jax.Array:
@@ -90,9 +90,9 @@ def _scale(leaves: Sequence[Any]) -> jax.Array:
     fine = (norm2 >= low) & (norm2 <= high)
     others = [leaf.peak() for leaf in factored]
 
-    one = jnp.ones((), norm2.dtype)
     leaves = lax.stop_gradient(dense + others)
-    return _unless(fine, lambda leaves: one, largest_entry, leaves)
+    dtype = norm2.dtype
+    return _unless(fine, lambda leaves: jnp.ones((), dtype), largest_entry, leaves)
 
 
 @jax.custom_jvp
@@ -163,7 +163,8 @@ def _is_zero(x: Any) -> bool:
 def _unless(fine: jax.Array, usual: Callable, rescue: Callable, *args: Any) -> Any:
     """`usual(*args)` where fine, else `rescue(*args)`; in a batch, where all are.
 
-    `lax.cond` alone computes both for every element of a batch. Not differentiable.
+    `lax.cond` alone computes both for every element of a batch. Not differentiable. The
+    functions may close over no array: JAX 0.10 loses such constants when it compiles.
     """
 
     @custom_vmap

@@ -39,15 +39,6 @@ POSITIVE = (
 QUICK = "--size 8 --iterations 3 --repeats 2 --peer-seconds 0.01 --peer-threads 1"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def case(target, size, batch=2, width=None):
     return Case(target, "cpu", 1, batch, width, size, "default", 3)
 
