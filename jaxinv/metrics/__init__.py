@@ -15,3 +15,8 @@ from jaxinv.metrics.pairwise import (
     pairwise_correlation_distance as pairwise_correlation_distance,
 )
 from jaxinv.metrics.pairwise import pairwise_mse as pairwise_mse
+from jaxinv.metrics.ratings import embedding_error as embedding_error
+from jaxinv.metrics.ratings import exact_ratings as exact_ratings
+from jaxinv.metrics.ratings import interaction_auc as interaction_auc
+from jaxinv.metrics.ratings import interaction_f1 as interaction_f1
+from jaxinv.metrics.ratings import rating_mae as rating_mae
