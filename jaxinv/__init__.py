@@ -18,7 +18,10 @@ from jaxinv.attacks.base import iterate as iterate
 from jaxinv.attacks.base import restarts as restarts
 from jaxinv.errors import InputError as InputError
 from jaxinv.errors import KnowledgeError as KnowledgeError
+from jaxinv.fedavg import aggregated as aggregated
+from jaxinv.fedavg import fedavg as fedavg
 from jaxinv.halving import Halving as Halving
+from jaxinv.local_training import LocalTraining as LocalTraining
 from jaxinv.objective import objective as objective
 from jaxinv.observation import Observation as Observation
 from jaxinv.observation import observe as observe

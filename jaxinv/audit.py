@@ -19,16 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv import attacks, models
-from jaxinv.client import simulate
+from jaxinv.client import Client, simulate
 from jaxinv.config import AuditConfig as AuditConfig
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
+from jaxinv.fedavg import FedAvg
 from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
 from jaxinv.judge import Curve, ExamplePictures, Judge, Judged
 from jaxinv.metrics import load_lpips
 from jaxinv.record import record
-from jaxinv.release import gradient
+from jaxinv.release import Release, gradient
 from jaxinv.run import Runner
 from jaxinv.target import Batch, Spec, Target
 
@@ -87,7 +88,8 @@ def run_audit(
     target = models.build(
         str(config.target), _spec(config, data), **config.target_options
     )
-    runner, num_restarts = _runner(config, target)
+    release = _release(config, target)
+    runner, num_restarts = _runner(config, target, release)
     weights = load_lpips(config.lpips) if config.lpips is not None else None
     judge = Judge(target.spec, data, weights)
     key_params, key_attack = jax.random.split(jax.random.key(config.seed))
@@ -96,7 +98,7 @@ def run_audit(
     starts = range(0, config.num_examples, config.batch_size)
     batches: list[Judged] = []
     # A client's work is not what is timed or audited, so it is compiled apart.
-    client = jax.jit(gradient(target.loss))
+    client = Client(jax.jit(release), config.local_training())
 
     def one_batch(index: int, stop: threading.Event) -> None:
         start = starts[index]
@@ -110,6 +112,7 @@ def run_audit(
             batch,
             release=client,
             grant=config.granted(),
+            sent="gradient" if client.local is None else "weights",
         )
         key = jax.random.fold_in(key_attack, index)
 
@@ -153,9 +156,19 @@ def _spec(config: AuditConfig, data: ImageData) -> Spec:
     return Spec(tuple(data.x.shape[1:]), num_classes, mean, std)
 
 
-def _runner(config: AuditConfig, target: Target) -> tuple[Runner, int]:
+def _release(config: AuditConfig, target: Target) -> Release:
+    """What the client does: one gradient, or local training."""
+    local, one = config.local_training(), gradient(target.loss)
+    return one if local is None else FedAvg(one.loss, local)
+
+
+def _runner(
+    config: AuditConfig, target: Target, release: Release
+) -> tuple[Runner, int]:
     """The attack with its restarts, and how many they are."""
     options = dict(config.attack_options)
+    if config.local_lr is not None and attacks.has_loop(config.attack):
+        options["release"] = release
     if config.iterations is not None:
         if not attacks.has_loop(config.attack):
             raise InputError(

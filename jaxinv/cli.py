@@ -96,6 +96,7 @@ def _parser() -> _Parser:
 
 def _add_audit(commands: Any) -> None:
     from jaxinv.config import GRANTABLE
+    from jaxinv.local_training import OPTIMIZERS
     from jaxinv.precision import PRECISIONS
 
     parser = commands.add_parser(
@@ -128,6 +129,20 @@ def _add_audit(commands: Any) -> None:
         text = f"{what} the attacker: {' or '.join(GRANTABLE)}; may be repeated"
         listed = {"action": "append", "default": [], "choices": GRANTABLE}
         add(name, metavar="WHAT", help=text, **listed)
+    for name, kind, text in (
+        ("--local-lr", float, "the client trains by steps of this size, sends weights"),
+        ("--local-steps", _whole(1), "of that training (default: one epoch)"),
+        ("--local-epochs", _whole(1), "of that training, instead of steps"),
+        ("--local-batch", _whole(1), "examples of a local step (default: all)"),
+    ):
+        add(name, metavar="N", type=kind, help=text)
+    add(
+        "--local-optimizer",
+        metavar="NAME",
+        choices=OPTIMIZERS,
+        default="sgd",
+        help=f"{', '.join(OPTIMIZERS)} (default: sgd)",
+    )
     text = "standardise pixels with the mean and deviation of the data"
     add("--normalise", action="store_true", help=text)
     text = "drop the starts that lag behind after 1/8, 1/4 and 1/2 of the steps"
@@ -208,6 +223,11 @@ def _audit(args: argparse.Namespace) -> int:
         halving=args.halving,
         precision=args.precision,
         lpips=args.lpips,
+        local_lr=args.local_lr,
+        local_steps=args.local_steps,
+        local_epochs=args.local_epochs or 1,
+        local_batch=args.local_batch,
+        local_optimizer=args.local_optimizer,
         target_options={n: v for owner, n, v in args.set if owner == "target"},
         attack_options={n: v for owner, n, v in args.set if owner == "attack"},
     )

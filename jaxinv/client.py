@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.errors import InputError
+from jaxinv.local_training import LocalTraining
 from jaxinv.observation import Observation, observe
-from jaxinv.release import Release, gradient
+from jaxinv.release import Release, gradient, trained
 from jaxinv.target import Batch, Params, Target
+
+
+class Client(NamedTuple):
+    """A release that was compiled, which still says how it trains."""
+
+    release: Release
+    """`(key, params, batch) -> update`, such as `jax.jit(fedavg(...))`."""
+    local: LocalTraining | None
+    """None where it sends one gradient."""
+
+    def __call__(self, key: jax.Array, params: Params, batch: Any) -> Any:
+        """The release's update."""
+        return self.release(key, params, batch)
 
 
 def simulate(
@@ -19,6 +36,7 @@ def simulate(
     *,
     release: Release | None = None,
     grant: tuple[str, ...] = ("labels",),
+    sent: str | None = None,
 ) -> Observation:
     """What a server would observe of a client that holds `batch`.
 
@@ -29,11 +47,26 @@ def simulate(
       batch: the client's secret.
       release: what the client does; None is one gradient.
       grant: what the attacker is told besides.
+      sent: "gradient", "delta" or "weights": what the client sends. None is what the
+        release makes: a delta where it says how it trains (`release.local`), else a
+        gradient. Weights are rounded as their type is, so that of a small delta less
+        is left than the release computes.
 
     Raises:
-      InputError: batch statistics are granted of a model that has none.
+      InputError: batch statistics are granted of a model that has none, or the local
+        training of a release that has none.
     """
-    update = (release or gradient(target.loss))(key, params, batch)
+    release = release or gradient(target.loss)
+    local = getattr(release, "local", None)
+    if sent is None:
+        sent = "gradient" if local is None else "delta"
+    if "local_training" in grant and local is None:
+        raise InputError(
+            "local_training is granted, but this client does not say how it trains"
+        )
+    update = release(key, params, batch)
+    if sent == "weights":
+        update = jax.tree.map(jnp.add, trained(params), update)
     stats = None
     if "batch_stats" in grant:
         stats = target.probe(params, batch).batch_stats if target.probe else None
@@ -48,4 +81,6 @@ def simulate(
         spec=target.spec,
         labels=np.asarray(batch.labels) if "labels" in grant else None,
         batch_stats=stats,
+        sent=sent,
+        local_training=local if "local_training" in grant else None,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxinv import attacks
 from jaxinv.errors import InputError, nearest
-from jaxinv.observation import Knowledge
+from jaxinv.local_training import LocalTraining
 from jaxinv.precision import check_precision
 
 CASES: dict[str, str] = {
@@ -16,8 +16,10 @@ CASES: dict[str, str] = {
 }
 """What can be audited, by name."""
 
-GRANTABLE = tuple(Knowledge.__dataclass_fields__)
-"""Names of what an attacker may be told."""
+GRANTABLE = ("labels", "batch_stats")
+"""Names in `jaxinv.observation.Knowledge` of what an attacker may be told or not."""
+
+_LOCAL = ("local_steps", "local_epochs", "local_batch", "local_optimizer")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class AuditConfig:
       data: a file or folder of images; None takes the embedded photographs.
       seed: of the parameters and of the attack.
       withhold: what the attacker is not told though it is by default ("labels").
+      local_lr: step size of the client's own training, after which it sends its new
+        weights; None is a client that sends one gradient.
+      local_steps: steps of that training; None takes whole epochs.
+      local_epochs: passes over the client's batch, where `local_steps` is None.
+      local_batch: examples of a local step; None takes the client's whole batch.
+      local_optimizer: a name in `jaxinv.local_training.OPTIMIZERS`.
       grant: what the attacker is told though it is not by default ("batch_stats").
       size: side to which images are resized; None keeps them.
       normalise: whether pixels are standardised with the mean and deviation of the
@@ -65,6 +73,11 @@ class AuditConfig:
     halving: bool = False
     precision: str | None = None
     lpips: str | None = None
+    local_lr: float | None = None
+    local_steps: int | None = None
+    local_epochs: int = 1
+    local_batch: int | None = None
+    local_optimizer: str = "sgd"
     target_options: dict[str, Any] = field(default_factory=dict)
     attack_options: dict[str, Any] = field(default_factory=dict)
 
@@ -87,6 +100,7 @@ class AuditConfig:
         if self.iterations is not None and self.iterations < 1:
             raise InputError(f"iterations is {self.iterations!r}; expected >= 1")
         check_precision(self.precision)
+        self._check_local()
         for name in (*self.withhold, *self.grant):
             if name not in GRANTABLE:
                 raise InputError(f"knowledge is {name!r}; {nearest(name, GRANTABLE)}")
@@ -94,10 +108,49 @@ class AuditConfig:
         if both:
             raise InputError(f"{min(both)} is both granted and withheld; choose one")
 
+    def _check_local(self) -> None:
+        if self.local_lr is None:
+            for f in fields(self):
+                value = getattr(self, f.name)
+                if f.name in _LOCAL and value != f.default:
+                    raise InputError(
+                        f"{f.name} is {value!r} and local_lr None; expected local_lr "
+                        "too, the step size of the local training"
+                    )
+            return
+        # Every client's share is checked here, not after an hour of work.
+        whole, rest = divmod(self.num_examples, self.batch_size)
+        try:
+            local = self.local_training()
+            for share in ([self.batch_size] if whole else []) + (
+                [rest] if rest else []
+            ):
+                assert local is not None
+                local.shape(share)
+        except InputError as error:
+            raise InputError(f"local training: {error}") from None
+
+    def local_training(self) -> LocalTraining | None:
+        """How the client trains; None where it sends one gradient."""
+        if self.local_lr is None:
+            return None
+        return LocalTraining(
+            self.local_lr,
+            self.local_steps,
+            self.local_epochs,
+            self.local_batch,
+            self.local_optimizer,
+        )
+
     def granted(self) -> tuple[str, ...]:
-        """What the attacker is told, labels being told unless withheld."""
+        """What the attacker is told, labels being told unless withheld.
+
+        Local training always: every attack trains as the client did, or divides by
+        its step size.
+        """
         names = {"labels", *self.grant} - set(self.withhold)
-        return tuple(name for name in GRANTABLE if name in names)
+        told = tuple(name for name in GRANTABLE if name in names)
+        return told if self.local_lr is None else (*told, "local_training")
 
     def command(self) -> str:
         """The shell command that repeats this audit."""

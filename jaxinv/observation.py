@@ -10,6 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.errors import InputError, KnowledgeError
+from jaxinv.local_training import LocalTraining
+from jaxinv.options import check_choice
+from jaxinv.received import (
+    check_local_training,
+    check_update,
+    checked_batch_stats,
+    checked_labels,
+    moved,
+    named_leaves,
+)
 from jaxinv.release import trained
 from jaxinv.target import Moments, Params, Spec
 
@@ -26,11 +36,22 @@ class Knowledge:
     """`[N]` integers, the labels of the secret batch (in the order recovered)."""
     batch_stats: dict[str, Moments] | None = None
     """Moments of what entered each batch-norm layer, by its path."""
+    users: jax.Array | None = None
+    """`[rounds, D]`, the embeddings a recommender's client keeps to itself: granted
+    only to see what an attack could do at best."""
+    local_training: LocalTraining | None = flax.struct.field(
+        pytree_node=False, default=None
+    )
+    """How the client trained, where it sent a delta. Static."""
 
     def granted(self) -> tuple[str, ...]:
         """Names of what is granted, for reports."""
         fields = self.__dataclass_fields__
         return tuple(name for name in fields if getattr(self, name) is not None)
+
+
+SENT = ("gradient", "delta", "weights")
+"""What a client may have sent; see `observe`."""
 
 
 @flax.struct.dataclass
@@ -50,8 +71,13 @@ class Observation:
     """What else the attacker knows."""
     num_examples: int = flax.struct.field(pytree_node=False)
     """N, the number of examples in the secret batch."""
-    spec: Spec = flax.struct.field(pytree_node=False)
-    """What an example looks like, normalisation included."""
+    spec: Any = flax.struct.field(pytree_node=False)
+    """What an example looks like: a `Spec`, or a recommender's `RatingScale`."""
+    weights: jax.Array | None = None
+    """`[rounds]`, how much each round counts, 0 for one that is missing; None where
+    all count alike."""
+    sent: str = flax.struct.field(pytree_node=False, default="gradient")
+    """"gradient", or "delta": the weights after local training minus those before."""
 
     @property
     def rounds(self) -> int:
@@ -83,6 +109,56 @@ def require(observation: Observation, name: str, *, why: str) -> Any:
     return value
 
 
+def mean_gradient(observation: Observation, *, who: str) -> Any:
+    """The first round's update as a gradient, for what reads one.
+
+    A delta becomes `-delta / (learning_rate * steps)`: the mean of the local steps'
+    gradients, each taken where the steps before had led. It estimates the gradient at
+    the weights that were sent, the better the shorter the training was.
+
+    Args:
+      observation: what the attacker has.
+      who: what reads it, for the refusal.
+
+    Raises:
+      KnowledgeError: the update is a delta and `local_training` was not granted.
+      InputError: it is a delta of an optimiser whose steps hold no mean gradient.
+    """
+    update = observation.round(0)[1]
+    if observation.sent == "gradient":
+        return update
+    local = require(
+        observation,
+        "local_training",
+        why=f"{who} reads a gradient, and of a weight delta one knows it only with the "
+        "step size and the number of steps",
+    )
+    travel = local.travel(observation.num_examples)
+    return jax.tree.map(lambda leaf: -leaf / travel, update)
+
+
+def exact_gradient(observation: Observation, *, who: str) -> Any:
+    """As `mean_gradient`, where that is exact: one step on the whole batch.
+
+    Raises:
+      KnowledgeError: as there.
+      InputError: as there, or the client took more steps than one or a part of its
+        batch.
+    """
+    gradient = mean_gradient(observation, who=who)
+    if observation.sent == "delta":
+        local, num = observation.known.local_training, observation.num_examples
+        assert local is not None
+        steps, size = local.shape(num)
+        if steps != 1 or size * local.clients != num:
+            raise InputError(
+                f"local_training has {steps} steps of {size} examples; {who} expected "
+                f"one step on all {num}, the only one whose gradient a delta holds "
+                "exactly"
+            )
+    return gradient
+
+
 def observe(
     params: Params,
     update: Any,
@@ -91,6 +167,8 @@ def observe(
     spec: Spec,
     labels: Any = None,
     batch_stats: dict[str, Moments] | None = None,
+    sent: str = "gradient",
+    local_training: LocalTraining | None = None,
 ) -> Observation:
     """An observation of one round, checked.
 
@@ -102,6 +180,10 @@ def observe(
       spec: what an example looks like.
       labels: `[N]` integers if the attacker is granted them, else None.
       batch_stats: moments by batch-norm layer if the attacker is granted them.
+      sent: what the update is: a "gradient", a "delta" of the weights (after local
+        training minus before), or the new "weights", which become a delta here.
+      local_training: how the client trained if the attacker is granted it; not for a
+        gradient.
 
     Raises:
       InputError: the update does not fit the params, is not finite, or an argument
@@ -114,13 +196,18 @@ def observe(
         )
     check_update(params, update)
     # By name, for two trees may hold the same names in another order (OrderedDict).
-    named, structure = dict(_named_leaves(update)), jax.tree.structure(trained(params))
-    names = [name for name, _ in _named_leaves(trained(params))]
+    named, structure = dict(named_leaves(update)), jax.tree.structure(trained(params))
+    names = [name for name, _ in named_leaves(trained(params))]
     update = jax.tree.unflatten(structure, [named[name] for name in names])
     if labels is not None:
-        labels = _checked_labels(labels, num_examples, spec.num_classes)
+        labels = checked_labels(labels, num_examples, spec.num_classes)
     if batch_stats is not None:
-        batch_stats = _checked_batch_stats(batch_stats)
+        batch_stats = checked_batch_stats(batch_stats)
+    check_choice("sent", sent, SENT)
+    if local_training is not None:
+        check_local_training(local_training, sent, int(num_examples))
+    if sent == "weights":
+        update = moved(trained(params), update)
 
     def one_round(leaf):
         return jnp.asarray(leaf)[None]
@@ -128,108 +215,10 @@ def observe(
     return Observation(
         params=jax.tree.map(one_round, params),
         update=jax.tree.map(one_round, update),
-        known=Knowledge(labels=labels, batch_stats=batch_stats),
+        known=Knowledge(
+            labels=labels, batch_stats=batch_stats, local_training=local_training
+        ),
         num_examples=int(num_examples),
         spec=spec,
+        sent="gradient" if sent == "gradient" else "delta",
     )
-
-
-def check_update(params: Params, update: Any) -> None:
-    """Refuses an update that cannot have come from a client that was sent `params`.
-
-    Raises:
-      InputError: names the leaf, what it is and what was expected.
-    """
-    expected = dict(_named_leaves(trained(params)))
-    found = dict(_named_leaves(update))
-    if not expected:
-        raise InputError("params holds no arrays; expected a tree of float arrays")
-    if expected.keys() != found.keys():
-        missing = sorted(expected.keys() - found.keys())
-        surplus = sorted(found.keys() - expected.keys())
-        parts = [f"lacks {', '.join(missing[:3])}"] if missing else []
-        parts += [f"has {', '.join(surplus[:3])} that params lacks"] if surplus else []
-        raise InputError(
-            f"update does not have the structure of params: it {' and '.join(parts)}"
-        )
-    for name, leaf in expected.items():
-        for owner, value in (("params", leaf), ("update", found[name])):
-            dtype = getattr(value, "dtype", np.asarray(value).dtype)
-            if not jnp.issubdtype(dtype, jnp.floating):
-                raise InputError(f"{owner}{name} is {dtype}; expected floating point")
-        if np.shape(leaf) != np.shape(found[name]):
-            raise InputError(
-                f"update{name} has shape {np.shape(found[name])}; expected "
-                f"{np.shape(leaf)} as in params"
-            )
-    for owner, tree in (("update", found), ("params", expected)):
-        for name, leaf in tree.items():
-            # As jax will hold it: float64 can overflow on its way to float32.
-            held = np.asarray(leaf)
-            with np.errstate(over="ignore"):
-                held = held.astype(jax.dtypes.canonicalize_dtype(held.dtype))
-            bad = int(held.size - np.isfinite(held).sum())
-            if bad:
-                raise InputError(
-                    f"{owner}{name} holds {bad} values that are NaN or infinite; "
-                    "expected finite numbers"
-                )
-
-
-def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
-
-
-def _checked_labels(labels: Any, num_examples: int, num_classes: int) -> jax.Array:
-    try:
-        labels = np.asarray(labels)
-    except ValueError:
-        raise InputError("labels is ragged; expected [N] integers") from None
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels is {labels.dtype}; expected integers")
-    if labels.shape != (num_examples,):
-        raise InputError(
-            f"labels has shape {labels.shape}; expected ({num_examples},), one for "
-            "each example"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        worst = labels.min() if labels.min() < 0 else labels.max()
-        raise InputError(
-            f"labels holds {worst}; expected 0 to {num_classes - 1} for "
-            f"{num_classes} classes"
-        )
-    return jnp.asarray(labels, jnp.int32)
-
-
-def _checked_batch_stats(batch_stats: Any) -> dict[str, Moments]:
-    if not isinstance(batch_stats, dict):
-        raise InputError(
-            f"batch_stats is {type(batch_stats).__name__}; expected a dict of Moments "
-            "by layer"
-        )
-    checked = {}
-    for layer, moments in batch_stats.items():
-        if not isinstance(moments, Moments):
-            raise InputError(
-                f"batch_stats[{layer!r}] is {type(moments).__name__}; expected Moments"
-            )
-        mean, var = np.asarray(moments.mean), np.asarray(moments.var)
-        if mean.ndim != 1 or mean.shape != var.shape:
-            raise InputError(
-                f"batch_stats[{layer!r}] has shapes {mean.shape} and {var.shape}; "
-                "expected [C] twice"
-            )
-        for name, value in (("mean", mean), ("var", var)):
-            if not jnp.issubdtype(value.dtype, jnp.floating):
-                raise InputError(
-                    f"batch_stats[{layer!r}].{name} is {value.dtype}; expected "
-                    "floating point"
-                )
-            if not np.isfinite(value).all() or (name == "var" and (value < 0).any()):
-                raise InputError(
-                    f"batch_stats[{layer!r}].{name} holds values that no batch has; "
-                    "expected finite numbers, and variances of 0 or more"
-                )
-        checked[layer] = Moments(jnp.asarray(mean), jnp.asarray(var))
-    return checked

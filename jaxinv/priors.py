@@ -13,11 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxinv_kernels.rewrite import rewrite
 
 from jaxinv.errors import InputError
 from jaxinv.layers import find_head
 from jaxinv.observation import Observation
+from jaxinv.options import check_positive
 from jaxinv.target import Batch, Moments, Probe, Target, Variables
 
 PriorFn = Callable[[Observation, Any], jax.Array]
@@ -94,6 +96,65 @@ def total_variation(
 def l2_norm(observation: Observation, batch: Batch) -> jax.Array:
     """Half the mean square of the inputs (GradInversion, Yin et al. 2021, eq. 8)."""
     return 0.5 * jnp.mean(batch.inputs**2)
+
+
+def epoch_consistency(
+    epochs: int, *, num_features: int = 64, pixel_weight: float = 1.0
+) -> PriorFn:
+    """Mean over pairs of epochs of the distance between what both are made of.
+
+    The candidate holds every epoch's examples as unknowns of their own; in truth they
+    are the same examples in another order. So what does not depend on the order has to
+    agree: the mean image, and the mean of a random convolution with ReLU, which tells
+    apart sets of images of the same mean. Source: Dimitrov et al. 2022 (arXiv
+    2206.12395), section 4.4; squared distances, which make the mean over all pairs
+    twice the variance over the epochs.
+
+    Args:
+      epochs: E; the inputs are `[E * N, H, W, C]`, one epoch after the other.
+      num_features: channels of the 3x3 convolution, drawn once and for all; 0 leaves
+        it out.
+      pixel_weight: of the mean image beside the features.
+
+    Raises:
+      InputError: an option is out of range; at trace, when the inputs are not images
+        of whole epochs.
+    """
+    check_positive("epochs", epochs)
+    if num_features < 0 or pixel_weight < 0:
+        raise InputError(
+            f"num_features is {num_features} and pixel_weight {pixel_weight}; expected "
+            "0 or more"
+        )
+
+    def prior(observation: Observation, batch: Batch) -> jax.Array:
+        x = batch.inputs
+        if x.ndim != 4 or x.shape[0] % epochs:
+            raise InputError(
+                f"inputs has shape {x.shape}; expected [N, H, W, C] with N a multiple "
+                f"of the {epochs} epochs"
+            )
+
+        def spread(values: jax.Array) -> jax.Array:
+            each = values.reshape(epochs, -1, *values.shape[1:]).mean(1)
+            return 2 * jnp.mean((each - each.mean(0)) ** 2)
+
+        total = pixel_weight * spread(x)
+        if num_features:
+            shape = (3, 3, x.shape[-1], num_features)
+            kernel = np.random.default_rng(0).standard_normal(shape)
+            kernel /= np.sqrt(np.prod(shape[:3]))
+            read = jax.lax.conv_general_dilated(
+                x,
+                jnp.asarray(kernel, x.dtype),
+                (1, 1),
+                "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            total = total + spread(jax.nn.relu(read))
+        return total
+
+    return prior
 
 
 def batch_norm_statistics(target: Target, *, first_factor: float = 1.0) -> PriorFn:

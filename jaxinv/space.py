@@ -92,6 +92,20 @@ def known_or(rule: LabelRule) -> LabelRule:
     return labels
 
 
+def shuffled(rule: LabelRule) -> LabelRule:
+    """The rule's labels in an order drawn by key, a different one for each start.
+
+    Where a client took several steps it matters which labels met in which step, and a
+    rule knows only how often each occurs.
+    """
+
+    def labels(key: jax.Array, observation: Observation) -> jax.Array:
+        key_rule, key_order = jax.random.split(key)
+        return jax.random.permutation(key_order, rule(key_rule, observation))
+
+    return labels
+
+
 def pixels(
     spec: Spec,
     *,

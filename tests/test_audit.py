@@ -92,6 +92,28 @@ def test_an_iterative_attack_reports_curves_and_an_oracle_no_worse(data):
     assert seen[-1].step == seen[-1].num_steps == 60
 
 
+def test_local_training_is_attacked_through_its_steps(data):
+    """New weights come back; the attacker trains as the client did."""
+    asked = {"restarts": 1, "iterations": 400, "num_examples": 2, "data": data}
+    local = {"local_lr": 0.1, "local_steps": 3, "local_batch": 1}
+    result = run_audit(AuditConfig(**asked, batch_size=2, **local))
+    report = result.report
+    assert report["knowledge"] == ["labels", "local_training"]
+    assert report["settings"]["local_steps"] == 3
+    assert all(e["status"] == "OK" for e in report["examples"])
+    assert report["examples"][0]["score"] < 1e-3
+    page = render(result, verdict(report))
+    assert "how the client trains on its own" in page
+
+
+def test_a_closed_form_reads_one_local_step_and_refuses_more(data):
+    asked = {"attack": "linear_layer", "num_examples": 1, "data": data}
+    report = run_audit(AuditConfig(**asked, local_lr=0.5)).report
+    assert report["summary"]["psnr_median"] > 30
+    with pytest.raises(InputError, match="local_training has 2 steps of 1 examples;"):
+        run_audit(AuditConfig(**asked, local_lr=0.5, local_steps=2))
+
+
 def test_halving_is_reported_with_the_work_it_saved(data):
     asked = {"restarts": 4, "iterations": 40, "num_examples": 1, "data": data}
     report = run_audit(AuditConfig(**asked, halving=True, precision="float64")).report

@@ -99,6 +99,42 @@ def test_options_reach_the_audit(asked, tmp_path):
     ]
 
 
+def test_local_training_reaches_the_audit_and_the_command_that_repeats_it(
+    asked, tmp_path
+):
+    words = "--local-lr 0.01 --local-steps 4 --local-batch 2 --local-optimizer momentum"
+    argv = ["audit", "--batch-size", "4", "--quiet", "--out", str(tmp_path)]
+    assert main([*argv, *words.split()]) == 0
+    local = {"local_lr": 0.01, "local_steps": 4, "local_batch": 2}
+    expected = audit.AuditConfig(batch_size=4, **local, local_optimizer="momentum")
+    assert asked == [expected]
+    assert words in expected.command()
+    assert main([*expected.command().split()[1:], "--out", str(tmp_path)]) == 0
+    assert asked[1] == expected
+
+
+LOCAL = {
+    "--local-steps 2": "local_steps is 2 and local_lr None; expected local_lr too",
+    "--local-epochs 3": "local_epochs is 3 and local_lr None; expected local_lr too",
+    "--local-batch 1": "local_batch is 1 and local_lr None; expected local_lr too",
+    "--local-optimizer adam": "local_optimizer is 'adam' and local_lr None",
+    "--local-lr 0": "local training: learning_rate is 0.0; expected a positive number",
+    "--local-lr nan": "learning_rate is nan; expected a positive number",
+    "--local-lr much": "argument --local-lr: invalid float value: 'much'",
+    "--local-lr 1 --local-steps 0": "argument --local-steps: '0' is no whole number",
+    "--local-lr 1 --local-steps 2 --local-epochs 2": "epochs is 2 and local_steps 2;",
+    "--local-lr 1 --local-batch 3": "local training: batch_size is 3; expected a",
+    "--local-lr 1 --local-optimizer lion": "argument --local-optimizer: invalid choice",
+}
+
+
+@pytest.mark.parametrize("words", LOCAL)
+def test_bad_local_training_is_one_line(words, asked, tmp_path, capsys):
+    argv = ["audit", "--batch-size", "4", "--out", str(tmp_path), *words.split()]
+    assert LOCAL[words] in refused(capsys, argv)
+    assert not asked
+
+
 def test_programs_are_kept_unless_told_not_to(asked, cached, tmp_path):
     words = ["audit", "--quiet", "--out", str(tmp_path)]
     assert main(words) == 0 and len(cached) == 1

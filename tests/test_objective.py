@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxinv import matching, priors
+from jaxinv.errors import InputError
 from jaxinv.objective import objective
 from jaxinv.observation import observe
 from jaxinv.release import gradient
@@ -121,3 +122,10 @@ def test_every_round_draws_for_itself():
     ]
     assert one_by_one[0] != one_by_one[1]
     np.testing.assert_allclose(both, np.mean(one_by_one), rtol=1e-5)
+
+
+def test_a_gradient_is_not_matched_with_a_delta():
+    params = {"w": draw(0, 6, 4)}
+    seen = observe(params, params, num_examples=2, spec=SPEC, sent="delta")
+    with pytest.raises(InputError, match="release is a gradient .* weight delta"):
+        objective(gradient(loss), matching.cosine())(KEY, seen, BATCH)

@@ -241,6 +241,34 @@ def test_features_of_a_zero_bias_gradient_are_finite(plain):
     assert np.isfinite(slope).all()
 
 
+def test_epoch_consistency_is_the_mean_over_pairs():
+    """Of the mean images; the features alone are the rest."""
+    x = images(6, num=6)
+    each = x.reshape(3, 2, *SPEC.shape).mean(1)
+    pairs = [np.mean((a - b) ** 2) for a in each for b in each]
+    prior = jax.jit(priors.epoch_consistency(3, num_features=0))
+    np.testing.assert_allclose(prior(None, Batch(x, None)), np.mean(pairs), rtol=1e-5)
+    whole = priors.epoch_consistency(3, num_features=8)(None, Batch(x, None))
+    features = priors.epoch_consistency(3, num_features=8, pixel_weight=0.0)
+    rest = features(None, Batch(x, None))
+    assert rest > 0
+    np.testing.assert_allclose(whole, rest + np.mean(pairs), rtol=1e-5)
+
+
+def test_epoch_consistency_knows_no_order_and_sees_more_than_the_mean():
+    x = images(7, num=4)
+    prior = jax.jit(priors.epoch_consistency(3))
+    orders = [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]]
+    same = np.concatenate([x[order] for order in orders])
+    assert prior(None, Batch(same, None)) < 1e-12
+    # Two sets of the same mean image: only the features tell them apart.
+    blurred = np.tile(x.mean(0), (4, 1, 1, 1))
+    mixed = np.concatenate([x, x, blurred])
+    plain = priors.epoch_consistency(3, num_features=0)
+    assert plain(None, Batch(mixed, None)) < 1e-12
+    assert prior(None, Batch(mixed, None)) > 1e-3
+
+
 BARE = from_function(lambda params, batch: jnp.zeros(()), SPEC)
 GREY = Batch(np.zeros((1, 4, 4, 1), np.float32), NO_LABELS)
 FLAT = Batch(np.zeros((1, 7), np.float32), NO_LABELS)
@@ -258,6 +286,16 @@ FLAT = Batch(np.zeros((1, 7), np.float32), NO_LABELS)
         ),
         (lambda: priors.batch_norm_statistics(BARE), "the batch-norm prior needs"),
         (lambda: priors.features(BARE), "the feature prior needs a target with"),
+        (lambda: priors.epoch_consistency(0), "epochs is 0; expected"),
+        (
+            lambda: priors.epoch_consistency(2, num_features=-1),
+            "num_features is -1 and pixel_weight 1.0; expected",
+        ),
+        (
+            lambda: priors.epoch_consistency(2)(None, GREY),
+            r"inputs has shape \(1, 4, 4, 1\); expected",
+        ),
+        (lambda: priors.epoch_consistency(1)(None, FLAT), r"inputs has shape \(1, 7\)"),
     ],
 )
 def test_refuses(make, message):

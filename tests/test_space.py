@@ -140,3 +140,15 @@ def test_patterned_repeats_one_tile(width):
 def test_refuses(make, message):
     with pytest.raises(InputError, match=f"^{message}[^\n]*expect[^\n]*$"):
         make()
+
+
+def test_shuffled_keeps_the_labels_and_draws_their_order():
+    def fixed(key, observation):
+        return jnp.asarray([0, 0, 1, 2, 3], jnp.int32)
+
+    rule = space.shuffled(fixed)
+    keys = jax.random.split(KEY, 20)
+    drawn = np.asarray(jax.vmap(lambda k: rule(k, observation()))(keys))
+    np.testing.assert_array_equal(np.sort(drawn, 1), np.tile([0, 0, 1, 2, 3], (20, 1)))
+    assert len(np.unique(drawn, axis=0)) > 10
+    np.testing.assert_array_equal(rule(KEY, observation()), rule(KEY, observation()))

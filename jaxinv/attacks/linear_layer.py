@@ -20,7 +20,7 @@ from jaxinv.attacks.base import AttackFn, Reconstruction, Status
 from jaxinv.attacks.evidence import gradient_distance
 from jaxinv.errors import InputError
 from jaxinv.layers import Dense, dense_layers
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, exact_gradient
 from jaxinv.release import gradient
 from jaxinv.target import Batch, Params, Spec, Target
 
@@ -84,7 +84,8 @@ def linear_layer(
 
     def attack_fn(key: jax.Array, observation: Observation) -> Reconstruction:
         num, spec = observation.num_examples, observation.spec
-        params, update = observation.round(0)
+        params, _ = observation.round(0)
+        update = exact_gradient(observation, who="linear_layer")
         path, dense = first_dense(update, spec, layer)
         low, high = spec.box()
         margin = box_tolerance * (high - low)

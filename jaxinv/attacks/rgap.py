@@ -18,7 +18,7 @@ from jaxinv.attacks.base import AttackFn, Reconstruction, Status
 from jaxinv.attacks.bilinear import Bilinear, Solved, constraints, layout, solve
 from jaxinv.attacks.evidence import gradient_distance
 from jaxinv.errors import InputError
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, exact_gradient
 from jaxinv.release import trained
 from jaxinv.target import Batch, ChainLayer, Target
 
@@ -106,7 +106,8 @@ def rgap(target: Target, *, rank_tolerance: float = 1e-5) -> AttackFn:
                 f"num_examples is {observation.num_examples}; expected 1, R-GAP "
                 "recovers a single example"
             )
-        params, update = observation.round(0)
+        params, _ = observation.round(0)
+        update = exact_gradient(observation, who="rgap")
         weights = [_leaves(trained(params), layer) for layer in chain]
         grads = [_leaves(update, layer) for layer in chain]
         if grads[-1][1] is None:

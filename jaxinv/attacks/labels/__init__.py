@@ -1,7 +1,8 @@
 """Label recovery: which classes are in the batch, and how often, from the update alone.
 
 A rule is `(key, observation) -> labels [N]`, int32 and sorted, for the order of a batch
-leaves no trace in a mean gradient. Rules read the first round.
+leaves no trace in a mean gradient. Rules read the first round, and of a weight delta
+the mean gradient that it holds (`jaxinv.observation.mean_gradient`).
 """
 
 from __future__ import annotations

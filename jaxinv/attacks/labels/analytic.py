@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import labels_from_counts, largest_remainder
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, mean_gradient
 from jaxinv.space import LabelRule
 
 
@@ -29,7 +29,7 @@ def analytic(*, tolerance: float = 1e-4) -> LabelRule:
 
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         del key  # deterministic
-        update = observation.round(0)[1]
+        update = mean_gradient(observation, who="the label rule analytic")
         bias = find_head(update, observation.spec, needs_bias=True).bias
         assert bias is not None
         num = observation.num_examples

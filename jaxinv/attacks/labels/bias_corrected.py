@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import greedy, labels_from_counts
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, mean_gradient
 from jaxinv.space import LabelRule
 
 
@@ -22,7 +22,7 @@ def bias_corrected() -> LabelRule:
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         del key  # deterministic
         num = observation.num_examples
-        update = observation.round(0)[1]
+        update = mean_gradient(observation, who="the label rule bias_corrected")
         bias = find_head(update, observation.spec, needs_bias=True).bias
         assert bias is not None
         impact = jnp.minimum(bias, 0).sum() / num

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxinv.errors import InputError
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, mean_gradient
 from jaxinv.space import LabelRule
 
 
@@ -32,7 +32,8 @@ def gradinversion() -> LabelRule:
                 f"num_examples is {num}; expected at most the {spec.num_classes} "
                 "classes, this rule assumes distinct labels"
             )
-        kernel = find_head(observation.round(0)[1], spec).kernel
+        update = mean_gradient(observation, who="the label rule gradinversion")
+        kernel = find_head(update, spec).kernel
         picked = jnp.argsort(kernel.min(0))[:num]
         return jnp.sort(picked).astype(jnp.int32)
 

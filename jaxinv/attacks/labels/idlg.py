@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxinv.errors import InputError
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, mean_gradient
 from jaxinv.space import LabelRule
 
 
@@ -33,7 +33,8 @@ def idlg() -> LabelRule:
                 f"num_examples is {observation.num_examples}; expected 1, the sign "
                 "rule of iDLG holds for a single example"
             )
-        kernel = find_head(observation.round(0)[1], observation.spec).kernel
+        update = mean_gradient(observation, who="the label rule idlg")
+        kernel = find_head(update, observation.spec).kernel
         if kernel.shape[1] == 2:
             return jnp.argmin(kernel.sum(0))[None].astype(jnp.int32)
         # Unit rows: a confident model's products would underflow.

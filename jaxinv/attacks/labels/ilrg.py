@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxinv.attacks.labels.counts import labels_from_counts, largest_remainder
 from jaxinv.errors import InputError
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, mean_gradient
 from jaxinv.release import trained
 from jaxinv.space import LabelRule
 
@@ -43,7 +43,8 @@ def ilrg(*, ridge: float = 0.5) -> LabelRule:
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         del key  # deterministic
         num, spec = observation.num_examples, observation.spec
-        params, update = observation.round(0)
+        params, _ = observation.round(0)
+        update = mean_gradient(observation, who="the label rule ilrg")
         kernel, bias = find_head(trained(params), spec, needs_bias=True)
         d_kernel, d_bias = find_head(update, spec, needs_bias=True)
         assert bias is not None and d_bias is not None

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import greedy, labels_from_counts
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, mean_gradient
 from jaxinv.space import LabelRule
 
 
@@ -27,7 +27,8 @@ def wainakh_simple() -> LabelRule:
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         del key  # deterministic
         num = observation.num_examples
-        rows = find_head(observation.round(0)[1], observation.spec).kernel.sum(0)
+        update = mean_gradient(observation, who="the label rule wainakh_simple")
+        rows = find_head(update, observation.spec).kernel.sum(0)
         impact = jnp.minimum(rows, 0).sum() * (1 + 1 / rows.size) / num
         return labels_from_counts(greedy(rows, impact, num), num)
 

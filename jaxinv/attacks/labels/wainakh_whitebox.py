@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxinv.attacks.labels.counts import greedy, labels_from_counts
 from jaxinv.errors import InputError
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation
+from jaxinv.observation import Observation, mean_gradient
 from jaxinv.release import gradient
 from jaxinv.space import LabelRule
 from jaxinv.target import Batch, Target
@@ -41,7 +41,8 @@ def wainakh_whitebox(target: Target, *, num_dummies: int = 16) -> LabelRule:
 
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         num, spec = observation.num_examples, observation.spec
-        params, update = observation.round(0)
+        params, _ = observation.round(0)
+        update = mean_gradient(observation, who="the label rule wainakh_whitebox")
         inputs = jax.random.normal(key, (num_dummies, *spec.shape))
 
         def row_sums(label: jax.Array) -> jax.Array:
