@@ -14,6 +14,8 @@ from jaxinv.attacks.base import closed_form as closed_form
 from jaxinv.attacks.base import iterate as iterate
 from jaxinv.attacks.base import restarts as restarts
 from jaxinv.attacks.dlg import dlg as dlg
+from jaxinv.attacks.factorization import factorization as factorization
+from jaxinv.attacks.fedavg_epochs import fedavg_epochs as fedavg_epochs
 from jaxinv.attacks.gradient_matching import gradient_matching as gradient_matching
 from jaxinv.attacks.idlg import idlg as idlg
 from jaxinv.attacks.inverting_gradients import (
@@ -22,6 +24,7 @@ from jaxinv.attacks.inverting_gradients import (
 from jaxinv.attacks.labels import LABEL_RULES as LABEL_RULES
 from jaxinv.attacks.labels import label_rule as label_rule
 from jaxinv.attacks.linear_layer import linear_layer as linear_layer
+from jaxinv.attacks.mgradinv import mgradinv as mgradinv
 from jaxinv.attacks.modern import modern as modern
 from jaxinv.attacks.rgap import rgap as rgap
 from jaxinv.attacks.see_through_gradients import (
