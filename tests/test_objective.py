@@ -127,5 +127,5 @@ def test_every_round_draws_for_itself():
 def test_a_gradient_is_not_matched_with_a_delta():
     params = {"w": draw(0, 6, 4)}
     seen = observe(params, params, num_examples=2, spec=SPEC, sent="delta")
-    with pytest.raises(InputError, match="release is a gradient .* weight delta"):
+    with pytest.raises(InputError, match=r"release is a gradient .* weight delta"):
         objective(gradient(loss), matching.cosine())(KEY, seen, BATCH)
