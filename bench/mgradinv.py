@@ -41,6 +41,7 @@ from jaxinv.data.ratings import (
     grouped,
     load_ratings,
 )
+from jaxinv.errors import InputError
 from jaxinv.federation import (
     Clients,
     Training,
@@ -51,7 +52,12 @@ from jaxinv.federation import (
     start,
     train_together,
 )
-from jaxinv.models.recommenders import RECOMMENDERS, RatingScale, Recommender
+from jaxinv.models.recommenders import (
+    ACTIVATIONS,
+    RECOMMENDERS,
+    RatingScale,
+    Recommender,
+)
 from jaxinv.observation import Knowledge, Observation
 
 LEAST_RATINGS = 20
@@ -71,8 +77,9 @@ def main(argv: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     with wide:
         ratings = _ratings(args.data)
-        model = RECOMMENDERS[args.model](RatingScale(), dim=args.dim)
-        users = _chosen(ratings, args.users)
+        options = {"activation": args.activation} if args.model == "ncf" else {}
+        model = RECOMMENDERS[args.model](RatingScale(), dim=args.dim, **options)
+        users = _chosen(ratings, args.users, args.most_ratings)
         command = " ".join(["python -m bench mgradinv", *_plain(argv)])
         facts = {"command": command, "machine": machine(), "data": ratings.name}
         for count, interval, begin in itertools.product(
@@ -214,10 +221,18 @@ def _rolled(update: Any) -> Any:
     return jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), update)
 
 
-def _chosen(ratings: Ratings, count: int) -> list[int]:
-    """`count` users spread evenly over those with enough ratings."""
+def _chosen(ratings: Ratings, count: int, most: int | None) -> list[int]:
+    """`count` users spread evenly over those with enough ratings, and not too many."""
     numbers = np.bincount(ratings.user, minlength=ratings.num_users)
-    able = np.flatnonzero(numbers >= LEAST_RATINGS)
+    fitting = numbers >= LEAST_RATINGS
+    if most is not None:
+        fitting &= numbers <= most
+    able = np.flatnonzero(fitting)
+    if not len(able):
+        raise InputError(
+            f"most_ratings is {most}; expected a number that leaves some user with at "
+            f"least {LEAST_RATINGS} ratings"
+        )
     places = np.linspace(0, len(able) - 1, min(count, len(able)))
     return [int(able[i]) for i in places.astype(int)]
 
@@ -232,7 +247,9 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     embedding = None if args.method == "closed_form" else args.embedding
     names = ("model", "method", "dim", "learning_rate", "restarts", "steps", "seed")
     names += ("noise", "float16", "float64", "together", "wrong")
-    return {name: getattr(args, name) for name in names} | {"embedding": embedding}
+    activation = args.activation if args.model == "ncf" else None
+    more = {"embedding": embedding, "activation": activation}
+    return {name: getattr(args, name) for name in names} | more
 
 
 def _plain(argv: Sequence[str]) -> list[str]:
@@ -284,7 +301,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--interval", type=int, nargs="+", default=[10])
     parser.add_argument("--start", type=int, nargs="+", default=[0])
     parser.add_argument("--users", type=int, default=77)
+    parser.add_argument("--most-ratings", type=int, help="of a user who is attacked")
     parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--activation", choices=ACTIVATIONS, default="relu")
     parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--restarts", type=int, default=8)
     parser.add_argument("--steps", type=int, default=60)

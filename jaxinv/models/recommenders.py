@@ -18,7 +18,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxinv.errors import InputError, nearest
-from jaxinv.options import check_options, check_positive
+from jaxinv.options import check_choice, check_options, check_positive
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": jax.nn.gelu,
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+}
+"""Between the layers of `ncf`."""
 
 
 class Profile(NamedTuple):
@@ -146,13 +153,9 @@ def ncf(
       dim: entries of an embedding.
       std: of the normal distribution that embeddings start from.
       widths: units of each hidden layer.
-      activation: between the layers, "relu", "gelu" or "tanh".
+      activation: between the layers, one of `ACTIVATIONS`.
     """
-    functions = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
-    if activation not in functions:
-        raise InputError(
-            f"activation is {activation!r}; expected one of {', '.join(functions)}"
-        )
+    check_choice("activation", activation, ACTIVATIONS)
     for i, width in enumerate(widths):
         check_positive(f"widths[{i}]", width)
     sizes = (2 * dim, *widths, 1)
@@ -163,7 +166,7 @@ def ncf(
         x = user @ first["kernel"][:dim] + public["items"] @ first["kernel"][dim:]
         x = x + first["bias"]
         for layer in rest:
-            x = functions[activation](x) @ layer["kernel"] + layer["bias"]
+            x = ACTIVATIONS[activation](x) @ layer["kernel"] + layer["bias"]
         return x[..., 0]
 
     def layers(key: jax.Array) -> dict[str, Any]:
