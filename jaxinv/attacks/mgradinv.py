@@ -115,9 +115,10 @@ def mgradinv(
         length = max(1, num_steps // len(votes))
         stage = jnp.minimum(state.count // length, len(votes) - 1)
         entering = (state.count % length == 0) & (state.count // length == stage)
-        # The later rounds start where the first one led.
+        # The other rounds start where the first one led.
         spread_out = entering & (stage == 1)
-        users = jnp.where(spread_out, state.users[:1], state.users)
+        led = state.users[_first(observation)]
+        users = jnp.where(spread_out, led, state.users)
         damping = jnp.where(entering, FIRST_DAMPING, state.damping)
 
         def residuals(users: jax.Array) -> Any:
@@ -175,11 +176,15 @@ def _stages(observation: Observation) -> tuple[jax.Array, jax.Array]:
     together = jnp.broadcast_to(weights, (weights.size, weights.size))
     if observation.rounds == 1:
         return together[None], weights[None]
-    # The first round that is there.
-    first = jnp.zeros_like(weights).at[jnp.argmax(weights > 0)].set(1)
+    first = jnp.zeros_like(weights).at[_first(observation)].set(1)
     alone = jnp.eye(weights.size, dtype=weights.dtype)
     votes = jnp.stack([alone, alone, together])
     return votes, jnp.stack([first, weights, weights])
+
+
+def _first(observation: Observation) -> jax.Array:
+    """`[]`, the first round that is there."""
+    return jnp.argmax(round_weights(observation) > 0)
 
 
 def _rated(observation: Observation) -> jax.Array:

@@ -57,6 +57,16 @@ def test_two_rounds_determine_what_one_does_not(mf):
     assert exact(mf, found, truth)[matched].mean() < 0.5
 
 
+def test_the_first_round_may_be_missing(mf):
+    seen, truth = clients(mf, 3)
+    broken = {"items": seen.update["items"].at[:, 0].set(0)}
+    weights = jnp.tile(jnp.array([0.0, 1.0, 1.0]), (len(KEYS), 1))
+    found = run(
+        mgradinv(mf, num_steps=45), seen.replace(update=broken, weights=weights)
+    )
+    assert exact(mf, found, truth).all()
+
+
 def test_the_wrong_clients_update_recovers_nothing(mf):
     seen, truth = clients(mf, 2)
     wrong = {"items": jnp.roll(seen.update["items"], 1, axis=0)}
