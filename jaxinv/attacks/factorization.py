@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxinv.attacks.base import AttackFn, Reconstruction, Status
 from jaxinv.errors import InputError
-from jaxinv.models.recommenders import Profile, Recommender, mf
+from jaxinv.models.recommenders import Profile, RatingScale, Recommender, mf
 from jaxinv.observation import Observation
 from jaxinv.rounds import PerRound, round_weights
 
@@ -36,7 +36,7 @@ def factorization(model: Recommender) -> AttackFn:
     the relative squared distance between the updates. `stats`: "gap", the smallest
     singular value over the next: near 1, the rounds do not determine the ratings.
     Status GAVE_UP where they do not: one round, fewer than `(2 M - 1) / (M - 1)` rated
-    items, or a solution no embedding has.
+    items, a solution no embedding has, or ratings off the scale by a step and more.
 
     Raises:
       InputError: the model is not matrix factorisation of explicit ratings.
@@ -49,12 +49,12 @@ def factorization(model: Recommender) -> AttackFn:
 
     def attack(key: jax.Array, observation: Observation) -> Reconstruction:
         del key  # deterministic
-        return _solve(observation)
+        return _solve(observation, model.scale)
 
     return attack
 
 
-def _solve(observation: Observation) -> Reconstruction:
+def _solve(observation: Observation, scale: RatingScale) -> Reconstruction:
     items, slopes = observation.params["items"], observation.update["items"]
     weights = round_weights(observation)
     there = weights > 0
@@ -87,7 +87,10 @@ def _solve(observation: Observation) -> Reconstruction:
 
     rounds = there.sum()
     few = count * (rounds - 1) < 2 * rounds - 1
-    gave_up = few | loose | (scale2 <= 0)
+    # Ratings that nobody can give are no solution, however well they match.
+    (low, high), slack = scale.box(), scale.step / scale.high
+    beyond = rated & ((ratings < low - slack) | (ratings > high + slack))
+    gave_up = few | loose | (scale2 <= 0) | beyond.any()
     lost = ~jnp.isfinite(score) | ~jnp.isfinite(ratings).all()
     status = jnp.where(gave_up, Status.GAVE_UP, Status.OK)
     return Reconstruction(

@@ -19,7 +19,8 @@ from jaxinv.observation import Knowledge
 KEY = jax.random.key(0)
 RATINGS = generated_ratings()
 GROUP = grouped(RATINGS, range(8), scale=5, growth=100)[0]
-KEYS = jax.random.split(KEY, len(GROUP.users))
+# Not of the key that the clients drew from.
+KEYS = jax.random.split(jax.random.key(7), len(GROUP.users))
 
 
 def clients(model, rounds, interval=10):
