@@ -208,10 +208,7 @@ def _gradients(
 def _per_norm2(observation: Observation) -> jax.Array:
     """`[rounds]`, one over the squared norm of each update; 0 for a missing one."""
     norm2 = jax.vmap(sum_of_squares)(observation.update)
-    import os
-
-    least = jnp.maximum(norm2, float(os.environ.get("FL", "0")) * norm2.max())
-    return jnp.where(norm2 > 0, 1 / jnp.where(norm2 > 0, least, 1), 0)
+    return jnp.where(norm2 > 0, 1 / jnp.where(norm2 > 0, norm2, 1), 0)
 
 
 def _ratings(
