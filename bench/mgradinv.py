@@ -52,6 +52,7 @@ from jaxinv.federation import (
     start,
     train_together,
 )
+from jaxinv.local_training import LocalTraining
 from jaxinv.models.recommenders import (
     ACTIVATIONS,
     RECOMMENDERS,
@@ -153,7 +154,7 @@ def _attacked(
         update = jax.tree.map(lambda x: x.astype(jnp.float16).astype(x.dtype), update)
     if args.noise:
         update = _noisy(key_noise, update, args.noise)
-    known = Knowledge(users=truth.user if args.embedding == "known" else None)
+    known = _granted(truth.user, args)
     observed = dataclasses.replace(observed, update=update, known=known)
     if args.wrong:
         # The negative control: every update held against the neighbour's model rows.
@@ -162,7 +163,9 @@ def _attacked(
     if args.method == "closed_form":
         attack = factorization(model)
     else:
-        one = mgradinv(model, num_steps=args.steps, embedding=args.embedding)
+        one = mgradinv(
+            model, num_steps=args.steps, embedding=args.embedding, **dict(args.set)
+        )
         attack = iterate(restarts(one, args.restarts, batch_size=args.restarts))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(group.users))
 
@@ -193,12 +196,31 @@ def _attacked(
             "num_ratings": int(group.rated[i].sum()),
             **{name: _short(values[i]) for name, values in marks.items()},
             "gradient_loss": _short(found.score[i]),
+            "rating_error": _short(model.scale.high * found.stats["rating_error"][i]),
             "status": Status(int(found.status[i])).name,
             "seconds": _short(seconds),
             "compile_s": _short(compile_s),
         }
         for i, user in enumerate(group.users)
     ]
+
+
+def _granted(users: jax.Array, args: argparse.Namespace) -> Knowledge:
+    """What the attack needs to be told."""
+    local = None
+    if dict(args.set).get("coupling", "free") != "free":
+        local = LocalTraining(args.learning_rate, local_steps=args.interval[0])
+    return Knowledge(
+        users=users if args.embedding == "known" else None, local_training=local
+    )
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`spread=0.5` as `("spread", 0.5)`."""
+    name, _, value = text.partition("=")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
 
 
 def _short(value: Any) -> float | None:
@@ -248,7 +270,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     names = ("model", "method", "dim", "learning_rate", "restarts", "steps", "seed")
     names += ("noise", "float16", "float64", "together", "wrong")
     activation = args.activation if args.model == "ncf" else None
-    more = {"embedding": embedding, "activation": activation}
+    more = {"embedding": embedding, "activation": activation, **dict(args.set)}
     return {name: getattr(args, name) for name in names} | more
 
 
@@ -305,6 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--activation", choices=ACTIVATIONS, default="relu")
     parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--set", type=_option, action="append", default=[])
     parser.add_argument("--restarts", type=int, default=8)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)

@@ -34,6 +34,9 @@ class Status(enum.IntEnum):
     """Stopped by the user; the best so far is returned."""
     DROPPED = 4
     """One of many starts, dropped on the way for a score that lagged behind."""
+    UNDERDETERMINED = 5
+    """The guess is one of many that the observation fits as well, by its own evidence:
+    too few constraints, or too few digits in them."""
 
 
 @flax.struct.dataclass

@@ -5,12 +5,11 @@ Learning?" (2025). Only the abstract is public; what follows is re-derived from 
 ratings are one for all rounds, the client's embedding, which never leaves it, has a
 value in each, and both are searched for so that every round's gradient matches.
 
-The gradient of a squared error, and of a cross-entropy, is affine in the ratings. So
-they need no search: for given embeddings each is one weighted mean over rounds, and the
-search is over the embeddings alone (variable projection, Golub and Pereyra 1973), by
-Levenberg and Marquardt's steps. The first third of the steps matches the first round
-alone, which is the warm start of the others; the second matches every round with
-ratings of its own; the last with the same ratings in all.
+For given embeddings the best ratings are known (`jaxinv.attacks.rating_fit`), so that
+the search is over the embeddings alone, by Levenberg and Marquardt's steps. The first
+third of the steps matches the first round alone, which is the warm start of the others;
+the second matches every round with ratings of its own; the last with the same ratings
+in all.
 """
 
 from __future__ import annotations
@@ -22,14 +21,20 @@ import jax.numpy as jnp
 
 from jaxinv.attacks.base import Attack, Reconstruction, Status
 from jaxinv.attacks.levenberg_marquardt import FIRST_DAMPING, lm_step, sum_of_squares
+from jaxinv.attacks.rating_error import determined, rating_error
+from jaxinv.attacks.rating_fit import ITEMS, Fit, Seen, fit, seen
+from jaxinv.attacks.user_path import COUPLINGS, declared_steps, followed, tied
 from jaxinv.errors import InputError
 from jaxinv.models.recommenders import Profile, Recommender
 from jaxinv.observation import Observation, require
 from jaxinv.options import check_choice
 from jaxinv.rounds import PerRound, round_weights
 
-EMBEDDINGS = ("joint", "random", "known")
+EMBEDDINGS = ("joint", "read", "random", "known")
 """What is done about the private embedding."""
+
+STARTS = ("read", "random")
+"""Where the search for it starts."""
 
 
 class MGradInvState(NamedTuple):
@@ -50,56 +55,89 @@ def mgradinv(
     *,
     num_steps: int = 60,
     embedding: str = "joint",
+    start: str = "read",
+    coupling: str = "free",
+    pull: float = 1.0,
+    items: str = "same",
     spread: float = 1.0,
     products: int = 20,
 ) -> Attack:
     """MGradInv on observations of `[rounds]` of one client.
 
-    The observation's `params` and `update` are the model's public part; item rows of
-    zeros in all updates are taken as not rated. The reconstruction's batch is a
-    `Profile` with `user` per round; ratings are clipped to the scale and not put on
-    its grid (`RatingScale.snapped` does). The score is the mean over rounds of the
-    relative squared distance of the updates with those ratings.
+    The observation's `params` and `update` are the model's public part. The
+    reconstruction's batch is a `Profile` with `user` per round; ratings are clipped to
+    the scale and not put on its grid (`RatingScale.snapped` does). The score is the
+    mean over rounds of the relative squared distance of the updates with those
+    ratings. `stats`: "rating_error", how far off the ratings are expected to be (see
+    `jaxinv.attacks.rating_error`); status UNDERDETERMINED where that is half a step of
+    the scale or more.
 
     Args:
       model: what the client trains.
       num_steps: Levenberg-Marquardt steps.
-      embedding: "joint" searches for it. Baselines: "random" leaves it as drawn
-        (as RAIFLE, arXiv 2310.19163), "known" takes the granted one, an upper bound.
-      spread: starts are drawn from the model's own distribution, times a factor whose
-        logarithm has this standard deviation; the norm is what one round does not
-        tell, so that starts should differ in it.
+      embedding: "joint" searches for it. "read" takes what the gradient gives away in
+        closed form, for models whose `factor_free` is not set. Baselines: "random"
+        leaves it as drawn (as RAIFLE, arXiv 2310.19163), "known" takes the granted
+        one, an upper bound.
+      start: of the search. "read": the direction that the gradient gives away, with a
+        norm drawn as below; where it gives away all, that, and restarts are of no use.
+        "random": drawn from the model's own distribution.
+      coupling: "free" embeddings, one for each round; "tied" to the first by simulated
+        steps of the client; "soft", drawn to the simulation. The last two need
+        `Knowledge.local_training`: step size, and steps between two observed rounds.
+      pull: weight of the squared distance to the simulation, relative to the
+        embeddings' squared norm; of "soft".
+      items: which items the client trained on, see `rating_fit.trained_items`.
+      spread: a start's norm is drawn from the model's own distribution, times a factor
+        whose logarithm has this standard deviation; the norm is what one round of
+        factorisation does not tell, so that starts should differ in it.
       products: conjugate-gradient iterations in a step.
 
     Raises:
       InputError: an argument is out of range.
-      KnowledgeError: at trace, where `embedding` is "known" and it is not granted.
+      KnowledgeError: at trace, where `embedding` is "known", or `coupling` not "free",
+        and what it needs is not granted.
     """
     check_choice("embedding", embedding, EMBEDDINGS)
+    check_choice("start", start, STARTS)
+    check_choice("coupling", coupling, COUPLINGS)
+    check_choice("items", items, ITEMS)
     for name, value in (("num_steps", num_steps), ("products", products)):
         if value < 1:
             raise InputError(f"{name} is {value}; expected 1 or more")
-    if not spread >= 0:
-        raise InputError(f"spread is {spread}; expected 0 or more")
-    low, high = model.scale.box()
+    for name, value in (("spread", spread), ("pull", pull)):
+        if not value >= 0:
+            raise InputError(f"{name} is {value}; expected 0 or more")
+    if embedding == "read" and model.factor_free:
+        raise InputError(
+            "embedding is 'read'; expected 'joint', for this model's gradient leaves "
+            "the embedding's norm open"
+        )
+    searched = embedding == "joint"
 
     def init(key: jax.Array, observation: Observation) -> MGradInvState:
+        rounds = seen(observation, items)
+        key, key_spread = jax.random.split(key)
+        drawn = model.init_user(key)
+        drawn = drawn * jnp.exp(spread * jax.random.normal(key_spread))
         if embedding == "known":
             users = require(
                 observation, "users", why="grant it, or attack with embedding='joint'"
             )
-        else:
-            key, key_spread = jax.random.split(key)
-            drawn = model.init_user(key)
-            drawn = drawn * jnp.exp(spread * jax.random.normal(key_spread))
+        elif embedding == "random" or start == "random":
             users = jnp.broadcast_to(drawn, (observation.rounds, *drawn.shape))
-            # Where the embedding's sign is free, the one whose ratings make sense.
-            votes, matched = _stages(observation)
-            totals = [
-                (matched[0] @ _ratings(model, observation, s * users, votes[0])).sum()
+        else:
+            users = jax.vmap(model.read_user)(observation.params, rounds.update)
+            if model.factor_free:
+                users = users * jnp.linalg.norm(drawn)
+        if model.factor_free and embedding != "known":
+            # Of both signs, the one whose ratings make sense; in each round by itself.
+            alone = jnp.eye(observation.rounds)
+            sums = [
+                jnp.sum(_fit(observation, rounds, s * users, alone).ratings, 1)
                 for s in (1, -1)
             ]
-            users = jnp.where(_odder(*totals), -users, users)
+            users = jnp.where(_odder(*sums)[:, None], -users, users)
         return MGradInvState(
             users,
             jnp.asarray(FIRST_DAMPING, users.dtype),
@@ -108,45 +146,102 @@ def mgradinv(
         )
 
     def step(observation: Observation, state: MGradInvState):
-        if embedding != "joint":
-            score, _ = _judged(model, observation, state.users)
+        rounds = seen(observation, items)
+        if not searched:
+            score = sum_of_squares(_judged(observation, rounds, state.users).apart)
             return state._replace(count=state.count + 1, score=score), {"score": score}
-        votes, matched = _stages(observation)
+        votes, matched = _stages(observation, start)
         length = max(1, num_steps // len(votes))
         stage = jnp.minimum(state.count // length, len(votes) - 1)
         entering = (state.count % length == 0) & (state.count // length == stage)
         # The other rounds start where the first one led.
-        spread_out = entering & (stage == 1)
         led = state.users[_first(observation)]
-        users = jnp.where(spread_out, led, state.users)
+        users = jnp.where(entering & (stage == 1), led, state.users)
         damping = jnp.where(entering, FIRST_DAMPING, state.damping)
 
         def residuals(users: jax.Array) -> Any:
-            ratings = _ratings(model, observation, users, votes[stage])
-            return _residuals(model, observation, users, ratings, matched[stage])
+            users, strayed = _coupled(observation, rounds, users)
+            found = _fit(observation, rounds, users, votes[stage], matched[stage])
+            return found.apart, strayed
 
         users, damping, score = lm_step(residuals, users, damping, products=products)
         state = MGradInvState(users, damping, state.count + 1, score)
         return state, {"score": score}
 
     def finish(observation: Observation, state: MGradInvState) -> Reconstruction:
-        signs = (1, -1) if embedding == "joint" else (1, 1)
-        ends = [_judged(model, observation, s * state.users) for s in signs]
-        scores, ratings = (jnp.stack(part) for part in zip(*ends, strict=True))
-        odder = _odder(*(ratings * _rated(observation)).sum(1))
-        # Interactions of matrix factorisation match as well turned into their opposite.
-        alike = jnp.abs(scores[0] - scores[1]) <= 1e-3 * scores.min() + 1e-9
-        flipped = jnp.where(alike, odder, ~(scores[0] <= scores[1]))
-        best = flipped.astype(jnp.int32)
-        ratings = ratings[best]
-        users = jnp.asarray(signs, state.users.dtype)[best] * state.users
-        score, rated = scores[best], _rated(observation)
+        rounds = seen(observation, items)
+        users, _ = _coupled(observation, rounds, state.users)
+        if searched:
+            users = _signed(observation, rounds, users)
+        found = _judged(observation, rounds, users)
+        score = sum_of_squares(found.apart)
+        marks = rounds.trained.max(0)
+        there = (round_weights(observation) > 0).astype(marks.dtype)
+        entries = there @ rounds.trained.sum(1) * users.shape[1] + sum(
+            there.sum() * leaf[0].size
+            for name, part in rounds.update.items()
+            if name != "items"
+            for leaf in jax.tree.leaves(part)
+        )
+
+        def fitted(users: jax.Array) -> Fit:
+            users, _ = _coupled(observation, rounds, users)
+            return _fit(observation, rounds, users)
+
+        # A granted embedding has no error, an absurd one no error worth a name.
+        error = rating_error(fitted, users, entries, marks, searched=searched)
+        status = jnp.where(marks.any(), determined(error, model.scale), Status.GAVE_UP)
         lost = ~jnp.isfinite(score)
-        status = jnp.where(rated.any(), Status.OK, Status.GAVE_UP)
         return Reconstruction(
-            Profile(ratings, rated.astype(ratings.dtype), PerRound(users)),
+            Profile(found.ratings[0], marks, PerRound(users)),
             jnp.where(lost, jnp.inf, score),
             jnp.where(lost, Status.DIVERGED, status).astype(jnp.int32),
+            {"rating_error": error},
+        )
+
+    def _fit(
+        observation: Observation,
+        rounds: Seen,
+        users: jax.Array,
+        votes: jax.Array | None = None,
+        matched: jax.Array | None = None,
+        **options: Any,
+    ) -> Fit:
+        """With the last stage's votes unless others are given."""
+        last = [part[-1] for part in _stages(observation, start)]
+        votes = last[0] if votes is None else votes
+        matched = last[1] if matched is None else matched
+        return fit(model, rounds, users, votes, matched, **options)
+
+    def _judged(observation: Observation, rounds: Seen, users: jax.Array) -> Fit:
+        return _fit(observation, rounds, users, box=model.scale.box())
+
+    def _coupled(
+        observation: Observation, rounds: Seen, users: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The embeddings that a point stands for, and how far they stray."""
+        local = declared_steps(observation, coupling)
+        if local is None or observation.rounds == 1:
+            return users, jnp.zeros(())
+        if coupling == "tied":
+            first = _first(observation)
+            alone = jnp.eye(observation.rounds)
+            ratings = _fit(observation, rounds, users, alone).ratings[first]
+            return tied(model, rounds, ratings, users, local, first), jnp.zeros(())
+        ratings = _fit(observation, rounds, users).ratings
+        strayed = users[1:] - followed(model, rounds, ratings, users, local)
+        size2 = jax.lax.stop_gradient(sum_of_squares(users))
+        return users, jnp.sqrt(pull / jnp.where(size2 > 0, size2, 1)) * strayed
+
+    def _signed(observation: Observation, rounds: Seen, users: jax.Array) -> jax.Array:
+        """Users, or their opposite where that matches better or makes more sense."""
+        ends = [_judged(observation, rounds, s * users) for s in (1, -1)]
+        scores = [sum_of_squares(end.apart) for end in ends]
+        odder = _odder(*(end.ratings[0] @ rounds.trained.max(0) for end in ends))
+        # Interactions of matrix factorisation match as well turned into their opposite.
+        alike = jnp.abs(scores[0] - scores[1]) <= 1e-3 * jnp.minimum(*scores) + 1e-9
+        return jnp.where(
+            alike & odder | (scores[1] < scores[0]) & ~alike, -users, users
         )
 
     def _odder(total: jax.Array, flipped: jax.Array) -> jax.Array:
@@ -156,16 +251,10 @@ def mgradinv(
         """
         return total > flipped if model.scale.implicit else total < flipped
 
-    def _judged(model: Recommender, observation: Observation, users: jax.Array):
-        votes, matched = (stages[-1] for stages in _stages(observation))
-        ratings = jnp.clip(_ratings(model, observation, users, votes), low, high)
-        apart = _residuals(model, observation, users, ratings, matched)
-        return sum_of_squares(apart), ratings[0]
-
     return Attack(init, step, finish, num_steps)
 
 
-def _stages(observation: Observation) -> tuple[jax.Array, jax.Array]:
+def _stages(observation: Observation, start: str) -> tuple[jax.Array, jax.Array]:
     """Whose word each round's ratings are, and what is matched, of each stage.
 
     Returns:
@@ -174,7 +263,7 @@ def _stages(observation: Observation) -> tuple[jax.Array, jax.Array]:
     """
     weights = round_weights(observation)
     together = jnp.broadcast_to(weights, (weights.size, weights.size))
-    if observation.rounds == 1:
+    if observation.rounds == 1 or start == "read":
         return together[None], weights[None]
     first = jnp.zeros_like(weights).at[_first(observation)].set(1)
     alone = jnp.eye(weights.size, dtype=weights.dtype)
@@ -185,61 +274,3 @@ def _stages(observation: Observation) -> tuple[jax.Array, jax.Array]:
 def _first(observation: Observation) -> jax.Array:
     """`[]`, the first round that is there."""
     return jnp.argmax(round_weights(observation) > 0)
-
-
-def _rated(observation: Observation) -> jax.Array:
-    """`[N]` bools: the items whose rows moved."""
-    there = round_weights(observation) > 0
-    rows = observation.update["items"] != 0
-    return jnp.any(rows & there[:, None, None], axis=(0, 2))
-
-
-def _gradients(
-    model: Recommender, observation: Observation, users: jax.Array, ratings: jax.Array
-) -> Any:
-    rated = _rated(observation).astype(users.dtype)
-
-    def one(public: Any, user: jax.Array, ratings: jax.Array) -> Any:
-        return jax.grad(model.loss)(public, Profile(ratings, rated, user))
-
-    return jax.vmap(one)(observation.params, users, ratings)
-
-
-def _per_norm2(observation: Observation) -> jax.Array:
-    """`[rounds]`, one over the squared norm of each update; 0 for a missing one."""
-    norm2 = jax.vmap(sum_of_squares)(observation.update)
-    return jnp.where(norm2 > 0, 1 / jnp.where(norm2 > 0, norm2, 1), 0)
-
-
-def _ratings(
-    model: Recommender, observation: Observation, users: jax.Array, votes: jax.Array
-) -> jax.Array:
-    """`[M, N]`, the ratings for which the item rows match best, of any size.
-
-    A row of a gradient depends on its own rating alone and is affine in it.
-    """
-    zeros = jnp.zeros(observation.update["items"].shape[:2], users.dtype)
-    offset = _gradients(model, observation, users, zeros)["items"]
-    slope = _gradients(model, observation, users, zeros + 1)["items"] - offset
-    weights = _per_norm2(observation)[:, None]
-    square = votes @ (weights * jnp.sum(slope**2, 2))
-    apart = observation.update["items"] - offset
-    inner = votes @ (weights * jnp.sum(slope * apart, 2))
-    return jnp.where(square > 0, inner / jnp.where(square > 0, square, 1), 0)
-
-
-def _residuals(
-    model: Recommender,
-    observation: Observation,
-    users: jax.Array,
-    ratings: jax.Array,
-    matched: jax.Array,
-) -> Any:
-    """Differences of the updates, scaled so that the squares sum to the match."""
-    scale = jnp.sqrt(matched * _per_norm2(observation))
-    guess = _gradients(model, observation, users, ratings)
-
-    def scaled(g: jax.Array, u: jax.Array) -> jax.Array:
-        return (g - u) * scale.reshape(-1, *([1] * (u.ndim - 1)))
-
-    return jax.tree.map(scaled, guess, observation.update)

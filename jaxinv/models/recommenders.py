@@ -28,6 +28,10 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 """Between the layers of `ncf`."""
 
 
+POWER_STEPS = 8
+"""Of `leading_row`; an exact gradient has rank one and needs one."""
+
+
 class Profile(NamedTuple):
     """What a client holds, and what an attack looks for."""
 
@@ -90,6 +94,12 @@ class Recommender(NamedTuple):
     """Of the ratings."""
     dim: int
     """D."""
+    read_user: Callable[[Any, Any], jax.Array]
+    """`(public, update) -> user [D]`: the embedding as far as one gradient gives it
+    away by itself, up to a factor where `factor_free`."""
+    factor_free: bool
+    """Whether `read_user` leaves the factor open: it then returns a unit vector whose
+    sign is as open as its length."""
 
     def loss(self, public: Any, profile: Profile) -> jax.Array:
         """Mean over the rated items of what `pair_losses` gives."""
@@ -106,6 +116,12 @@ class Recommender(NamedTuple):
             return optax.sigmoid_binary_cross_entropy(predicted, ratings)
         return (predicted - ratings) ** 2
 
+    def slopes(self, predicted: jax.Array, ratings: jax.Array) -> jax.Array:
+        """`[N]`, `pair_losses` derived by the prediction: affine in the ratings."""
+        if self.scale.implicit:
+            return jax.nn.sigmoid(predicted) - ratings
+        return 2 * (predicted - ratings)
+
 
 def mf(scale: RatingScale, *, dim: int = 64, std: float = 0.1) -> Recommender:
     """Matrix factorisation: the rating is the inner product of user and item.
@@ -119,7 +135,11 @@ def mf(scale: RatingScale, *, dim: int = 64, std: float = 0.1) -> Recommender:
     def predict(public: Any, user: jax.Array) -> jax.Array:
         return _inner(public["items"], user)
 
-    return _recommender(scale, dim, std, predict, lambda key: {})
+    def read_user(public: Any, update: Any) -> jax.Array:
+        # Every item's row is a multiple of the embedding.
+        return leading_row(update["items"])
+
+    return _recommender(scale, dim, std, predict, lambda key: {}, read_user, True)
 
 
 def gmf(scale: RatingScale, *, dim: int = 64, std: float = 0.1) -> Recommender:
@@ -135,7 +155,12 @@ def gmf(scale: RatingScale, *, dim: int = 64, std: float = 0.1) -> Recommender:
     def layers(key: jax.Array) -> dict[str, jax.Array]:
         return {"weights": 1 + std * jax.random.normal(key, (dim,))}
 
-    return _recommender(scale, dim, std, predict, layers)
+    def read_user(public: Any, update: Any) -> jax.Array:
+        weights = public["weights"]
+        user = leading_row(update["items"]) / jnp.where(weights == 0, 1, weights)
+        return user / _or_one(jnp.linalg.norm(user))
+
+    return _recommender(scale, dim, std, predict, layers, read_user, True)
 
 
 def ncf(
@@ -181,7 +206,15 @@ def ncf(
             ]
         }
 
-    return _recommender(scale, dim, std, predict, layers)
+    def read_user(public: Any, update: Any) -> jax.Array:
+        # The user's entries enter beside a bias: a row of the kernel's gradient is the
+        # entry times the bias's gradient (Phong et al. 2018, for any first layer).
+        first = update["layers"][0]
+        bias = first["bias"] / _or_one(jnp.max(jnp.abs(first["bias"])))
+        rows = first["kernel"][:dim] / _or_one(jnp.max(jnp.abs(first["bias"])))
+        return rows @ bias / _or_one(bias @ bias)
+
+    return _recommender(scale, dim, std, predict, layers, read_user, False)
 
 
 RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
@@ -210,6 +243,8 @@ def _recommender(
     std: float,
     predict: Callable[[Any, jax.Array], jax.Array],
     layers: Callable[[jax.Array], dict[str, Any]],
+    read_user: Callable[[Any, Any], jax.Array],
+    factor_free: bool,
 ) -> Recommender:
     check_positive("dim", dim)
     if not std > 0:
@@ -223,8 +258,27 @@ def _recommender(
     def init_user(key: jax.Array) -> jax.Array:
         return std * jax.random.normal(key, (dim,))
 
-    return Recommender(init, init_user, predict, scale, dim)
+    return Recommender(init, init_user, predict, scale, dim, read_user, factor_free)
 
 
 def _inner(items: jax.Array, user: jax.Array) -> jax.Array:
     return items @ user if user.ndim == 1 else jnp.sum(items * user, -1)
+
+
+def leading_row(rows: jax.Array) -> jax.Array:
+    """`[D]`, the right singular vector of `[N, D]`, of length 1 (0 for zeros)."""
+    start = rows[jnp.argmax(jnp.sum(rows**2, -1))]
+
+    def unit(x: jax.Array) -> jax.Array:
+        # By the largest entry first: squares of small gradients vanish in float32.
+        x = x / _or_one(jnp.max(jnp.abs(x)))
+        return x / _or_one(jnp.linalg.norm(x))
+
+    def body(_: int, x: jax.Array) -> jax.Array:
+        return unit(unit(rows @ x) @ rows)
+
+    return jax.lax.fori_loop(0, POWER_STEPS, body, unit(start))
+
+
+def _or_one(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, 1)

@@ -63,19 +63,19 @@ def test_float64_is_exact_to_its_rounding():
         assert apart.max() < 1e-9
 
 
-def test_one_round_and_a_repeated_one_give_up():
+def test_one_round_and_a_repeated_one_are_underdetermined():
     seen, truth = clients(observed_steps(0, 1, 1))
     found = SOLVE(KEY, seen)
-    assert (found.status == Status.GAVE_UP).all()
+    assert (found.status == Status.UNDERDETERMINED).all()
     assert not exact(found, truth).any()
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x], 1), seen)
-    assert (SOLVE(KEY, twice).status == Status.GAVE_UP).all()
+    assert (SOLVE(KEY, twice).status != Status.OK).all()
 
 
-def test_too_few_ratings_give_up():
+def test_too_few_ratings_are_underdetermined():
     seen, _ = clients(observed_steps(0, 10, 2))
     few = jax.tree.map(lambda x: x[:, :, :2], seen)
-    assert (SOLVE(KEY, few).status == Status.GAVE_UP).all()
+    assert (SOLVE(KEY, few).status == Status.UNDERDETERMINED).all()
     zero = seen.replace(update={"items": jnp.zeros_like(seen.update["items"])})
     assert (SOLVE(KEY, zero).status == Status.GAVE_UP).all()
 
@@ -85,7 +85,7 @@ def test_another_clients_update_recovers_nothing():
     wrong = {"items": jnp.roll(seen.update["items"], 1, axis=0)}
     found = SOLVE(KEY, seen.replace(update=wrong))
     assert not exact(found, truth).any()
-    assert (found.status == Status.GAVE_UP).mean() > 0.5
+    assert (found.status != Status.OK).all()
     right = SOLVE(KEY, seen)
     assert right.score.max() < 1e-6 < found.score.min()
 
