@@ -7,9 +7,9 @@ send their new weights in float32: the FedAvg case of the breaching framework, w
 printed figure is 20.78 dB, for one client and a pretrained ResNet-18. Models here are
 as initialised, so that its figure says what is usual and no more. The attack is that of
 Inverting Gradients through all local steps, cosine and total variation in the box of
-pixels; the start with the best score of its own counts. On the LeNet, which is smooth,
-L-BFGS searches, with the isotropic total variation. PSNR after each client's images are
-aligned, over all images of all clients.
+pixels, on the LeNet, which is smooth, as `jaxinv.attacks.cosine_lbfgs`; the start with
+the best score of its own counts. PSNR after each client's images are aligned, over all
+images of all clients.
 
     known      labels and order known
     recovered  how often each label occurs is read from the delta; each start puts them

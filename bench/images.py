@@ -25,7 +25,7 @@ from rich.table import Table
 
 from bench.machine import machine
 from jaxinv import metrics, models, space
-from jaxinv.audit import AuditConfig, AuditResult, run_audit
+from jaxinv.audits.images import AuditConfig, AuditResult, run_audit
 from jaxinv.data import load_images
 from jaxinv.observation import observe
 from jaxinv.release import gradient

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import machine
-from jaxinv.audit import AuditConfig, run_audit
+from jaxinv.audits.images import AuditConfig, run_audit
 from jaxinv.precision import PRECISIONS
 
 ATTACKS: dict[str, dict[str, Any]] = {

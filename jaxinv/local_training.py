@@ -10,15 +10,12 @@ import jax
 import numpy as np
 import optax
 
+from jaxinv.adam import adam
 from jaxinv.errors import InputError
 from jaxinv.options import check_choice, check_positive
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 """Optimisers that have a name, with PyTorch's constants."""
-
-_ROOT = 1e-30
-"""Inside Adam's square root, whose derivative at 0, where a ReLU is dead, is infinite.
-It moves the root by 1e-15 at most, beside Adam's own 1e-8 outside."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ class LocalTraining:
         if not isinstance(self.optimizer, str):
             return self.optimizer
         if self.optimizer == "adam":
-            return optax.adam(self.learning_rate, eps_root=_ROOT)
+            return adam(self.learning_rate)
         momentum = self.momentum if self.optimizer == "momentum" else None
         return optax.sgd(self.learning_rate, momentum)
 

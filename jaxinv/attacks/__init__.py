@@ -13,6 +13,7 @@ from jaxinv.attacks.base import Status as Status
 from jaxinv.attacks.base import closed_form as closed_form
 from jaxinv.attacks.base import iterate as iterate
 from jaxinv.attacks.base import restarts as restarts
+from jaxinv.attacks.cosine_lbfgs import cosine_lbfgs as cosine_lbfgs
 from jaxinv.attacks.dlg import dlg as dlg
 from jaxinv.attacks.factorization import factorization as factorization
 from jaxinv.attacks.fedavg_epochs import fedavg_epochs as fedavg_epochs
@@ -53,6 +54,13 @@ class AttackEntry(NamedTuple):
 
 
 ATTACKS: dict[str, AttackEntry] = {
+    "cosine_lbfgs": AttackEntry(
+        cosine_lbfgs,
+        "Inverting Gradients by L-BFGS",
+        "after Geiping et al., NeurIPS 2020, arXiv 2003.14053",
+        "L-BFGS on the cosine, total variation; smooth models, weight deltas",
+        "lenet",
+    ),
     "dlg": AttackEntry(
         dlg,
         "Deep Leakage from Gradients",

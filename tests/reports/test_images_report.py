@@ -1,4 +1,4 @@
-"""The report: what is written loads again, says the truth and is harmless."""
+"""The report of images: what is written loads again, says the truth and is harmless."""
 
 import base64
 import importlib.util
@@ -7,132 +7,18 @@ import json
 import math
 import re
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import Page
+from fakes import NAMES, NASTY, example, fake_report, fake_result
 from PIL import Image
 
-from jaxinv import plot
-from jaxinv.audit import AuditResult, Curve, ExamplePictures
-from jaxinv.errors import InputError
-from jaxinv.report import check_folder, figures, jsonable, number, write_report
-from jaxinv.verdict import LUCK, judge, rate
-
-NASTY = "<script>alert('x')</script>"
-NAMES = (NASTY, "Hündchen 小犬 🐶", '" onerror="alert(1)', "[red]&amp;")
-
-
-def example(index=0, **changes):
-    values = {
-        "index": index,
-        "psnr": 31.0,
-        "ssim": 0.93,
-        "mse": 8e-4,
-        "label_true": 1,
-        "label_found": 1,
-        "score": 2.5e-5,
-        "status": "OK",
-        "oracle_psnr": 33.0,
-        "identified": True,
-        "rank": 0,
-        "class_true": NAMES[index % 4],
-        "class_found": NAMES[index % 4],
-    }
-    return {**values, **changes}
-
-
-def fake_report(examples, **changes):
-    def median(name):
-        values = [e[name] for e in examples if e[name] is not None]
-        return float(np.median(values)) if values else math.nan
-
-    report = {
-        "case": "images",
-        "attack": "dlg",
-        "attack_title": "Deep Leakage from Gradients",
-        "attack_paper": "Zhu, Liu and Han, NeurIPS 2019, arXiv 1906.08935",
-        "target": "lenet",
-        "defense": "none",
-        "knowledge": ["labels"],
-        "withheld": ["batch_stats"],
-        "seed": 0,
-        "restarts": 4,
-        "iterations": 300,
-        "batch_size": 1,
-        "num_examples": len(examples),
-        "device": "cpu",
-        "versions": {"jaxinv": "0.1.0", "jax": "0.10.2"},
-        "compile_s": 3.21,
-        "run_s": 41.7,
-        "restart_iterations_per_s": 115.1,
-        "dataset": {"name": f"{NASTY}/größe.npz", "num_pool": 64},
-        "command": f"jaxinv audit images --data '{NASTY}/größe.npz' --seed 0",
-        "settings": {"case": "images", "target.width": 16, NASTY: NASTY, "tv": None},
-        "interrupted": False,
-        "summary": {
-            "psnr_median": median("psnr"),
-            "psnr_mean": median("psnr"),
-            "ssim_mean": median("ssim"),
-            "mse_mean": median("mse"),
-            "label_accuracy": 1.0,
-            "identified": float(np.mean([bool(e["identified"]) for e in examples]))
-            if examples
-            else None,
-            "chance": 1 / 64,
-            "oracle_psnr_median": median("oracle_psnr"),
-            "diverged_share": 0.0,
-        },
-        "examples": examples,
-    }
-    return {**report, **changes}
-
-
-def fake_result(examples=None, *, side=32, channels=3, **changes):
-    """An audit's result with real-looking arrays and hostile names."""
-    if examples is None:
-        examples = [
-            example(0),
-            example(1, psnr=38.2, ssim=0.99, class_found=NASTY),
-            example(2, psnr=18.0, ssim=0.31, rank=3, identified=False),
-            example(3, psnr=None, ssim=math.nan, mse=math.inf, score=math.inf)
-            | {"status": "DIVERGED", "identified": None, "rank": None},
-        ]
-    rng = np.random.default_rng(0)
-    shape = (len(examples), 3, side, side, channels)
-    pixels = rng.integers(0, 256, shape, dtype=np.uint8)
-    pictures = [
-        ExamplePictures(e["index"], *triple)
-        for e, triple in zip(examples, pixels, strict=True)
-    ]
-    steps = [1, 50, 100, 200, 300]
-    curves = [
-        Curve(e["index"], steps, [9.0 / 10 ** (s / 60) for s in steps], [2e-4, 5.0])
-        for e in examples
-    ]
-    return AuditResult(fake_report(examples, **changes), pictures, curves)
-
-
-class Page(HTMLParser):
-    """What a browser would see: elements, and what they would load."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.loads, self.alts, self.words = [], [], [], []
-        self.attributes = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        for name, value in attrs:
-            self.attributes.add(name)
-            if name in ("src", "srcset", "href", "action", "data", "poster"):
-                self.loads.append(value)
-            if tag == "img" and name == "alt":
-                self.alts.append(value)
-
-    def handle_data(self, data):
-        self.words.append(data)
+from jaxinv.audits.images import AuditResult
+from jaxinv.audits.images.judge import Curve
+from jaxinv.reports.folder import jsonable
+from jaxinv.reports.images import judge, plot, write_report
+from jaxinv.reports.images.verdict import LUCK, rate
 
 
 @pytest.fixture(scope="module")
@@ -297,20 +183,6 @@ def test_rewriting_leaves_nothing_stale(tmp_path):
     }
 
 
-def test_failed_write_keeps_the_old_report(tmp_path, monkeypatch):
-    write_report(fake_result(), tmp_path)
-    before = (tmp_path / "report.json").read_bytes()
-
-    def fail(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_report(fake_result([example(0)]), tmp_path)
-    assert (tmp_path / "report.json").read_bytes() == before
-    assert not list(tmp_path.rglob("*.new"))
-
-
 def test_nothing_finished(tmp_path):
     result = fake_result([], interrupted=True)
     summary = dict.fromkeys(result.report["summary"])
@@ -458,60 +330,3 @@ def test_pool_of_one_identifies_nothing():
     report = fake_report([example(psnr=9)] * 4)
     report["summary"]["chance"] = 1.0
     assert judge(report).level == "nothing"
-
-
-def test_numbers_for_people():
-    assert [number(None), number(0.0, 2), number(31.25, 1, " dB")] == [
-        "n/a",
-        "0.00",
-        "31.2 dB",
-    ]
-    assert [figures(v) for v in (None, 0.0, 2.512e-5, 1234567.0)] == [
-        "n/a",
-        "0",
-        "2.51e-05",
-        "1.23e+06",
-    ]
-
-
-def test_jsonable_of_arrays():
-    assert jsonable({"a": np.float32("nan"), 1: (np.int64(2), np.array([1.5]))}) == {
-        "a": None,
-        "1": [2, [1.5]],
-    }
-
-
-def test_check_folder_leaves_no_trace(tmp_path):
-    out = tmp_path / "deep" / "er"
-    assert check_folder(out) == out
-    assert not list(tmp_path.iterdir())
-    write_report(fake_result(), out)
-    before = sorted(out.rglob("*"))
-    check_folder(out)
-    assert sorted(out.rglob("*")) == before
-
-
-def test_check_folder_refuses(tmp_path):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "taken" / "report.html").mkdir(parents=True)
-    (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "pictures").write_text("")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    for bad in ("file", "file/below", "taken", "odd", "dangling", "a\0b"):
-        with pytest.raises(InputError, match=r"out is .*expected a folder"):
-            check_folder(f"{tmp_path}/{bad}")
-    with pytest.raises(InputError, match="out is ''"):
-        check_folder("")
-
-
-def test_folder_without_permission(tmp_path):
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    try:
-        (closed / "probe").touch()
-    except PermissionError:
-        pass
-    else:
-        pytest.skip("this user may write everywhere")
-    with pytest.raises(InputError, match="Permission denied"):
-        check_folder(closed / "out")

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from jaxinv.audit import Progress
+    from jaxinv.audits.progress import Progress
 
 SECONDS_BETWEEN_LINES = 15.0
 """Without a terminal: rare enough for a log, often enough to see that it lives."""
@@ -59,7 +59,7 @@ def _lines(console: Console) -> Callable[[Progress], None]:
     def show(now: Progress) -> None:
         nonlocal last
         clock = time.monotonic()
-        # Batches of one shape compile once; the later calls return at once.
+        # Parts of one shape compile once; the later calls return at once.
         wait = math.inf if now.phase == "compile" else SECONDS_BETWEEN_LINES
         if now.phase in phases and clock - last < wait:
             return
@@ -77,13 +77,13 @@ def _lines(console: Console) -> Callable[[Progress], None]:
 def _done(now: Progress) -> tuple[int, int]:
     """Steps done and steps in all; a closed form counts as one step."""
     steps = max(1, now.num_steps)
-    return now.batch * steps + min(now.step, steps), now.num_batches * steps
+    return now.part * steps + min(now.step, steps), now.num_parts * steps
 
 
 def _what(now: Progress) -> str:
     if now.phase == "compile":
         return "compiling"
-    return f"batch {now.batch + 1} of {now.num_batches}"
+    return f"{now.unit} {now.part + 1} of {now.num_parts}"
 
 
 def _score(now: Progress) -> str:

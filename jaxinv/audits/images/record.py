@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import jax
@@ -13,9 +10,11 @@ import numpy as np
 
 from jaxinv import attacks
 from jaxinv.attacks.base import Status
-from jaxinv.config import GRANTABLE, AuditConfig
+from jaxinv.audits.facts import number, versions
+from jaxinv.audits.images.config import GRANTABLE, AuditConfig
+from jaxinv.audits.images.judge import Judged
+from jaxinv.audits.settings import settings
 from jaxinv.data import ImageData
-from jaxinv.judge import Judged, number
 
 
 def record(
@@ -49,7 +48,7 @@ def record(
         return number(reduce(values)) if values else None
 
     return {
-        "case": config.case,
+        "case": "images",
         "attack": config.attack,
         "attack_title": entry.title,
         "attack_paper": entry.paper,
@@ -63,7 +62,7 @@ def record(
         "batch_size": config.batch_size,
         "num_examples": len(examples),
         "device": str(jax.devices()[0].device_kind),
-        "versions": _versions(),
+        "versions": versions(),
         "compile_s": number(compile_s),
         "run_s": number(run_s),
         # They differ where starts were dropped on the way, or a user stopped it.
@@ -72,7 +71,7 @@ def record(
         "restart_iterations_per_s": number(work / run_s),
         "dataset": {"name": data.name, "num_pool": len(data.x)},
         "command": config.command(),
-        "settings": _settings(config, num_steps, num_restarts),
+        "settings": settings(config, iterations=num_steps, restarts=num_restarts),
         "interrupted": any(b.run.interrupted for b in batches)
         or len(examples) < config.num_examples,
         "summary": {
@@ -91,26 +90,3 @@ def record(
         },
         "examples": examples,
     }
-
-
-def _settings(config: AuditConfig, num_steps: int, num_restarts: int) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.name.endswith("_options"):
-            prefix = f.name.removesuffix("_options")
-            settings |= {f"{prefix}.{k}": v for k, v in value.items()}
-        else:
-            settings[f.name] = list(value) if isinstance(value, tuple) else value
-    return settings | {"iterations": num_steps, "restarts": num_restarts}
-
-
-def _versions() -> dict[str, str]:
-    names = ("jaxinv", "jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "unknown"
-    return versions

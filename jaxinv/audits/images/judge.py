@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxinv import metrics
 from jaxinv.attacks.base import Status
+from jaxinv.audits.facts import number
 from jaxinv.data import ImageData
 from jaxinv.run import Run
 from jaxinv.target import Batch, Spec
@@ -153,9 +154,3 @@ def _class_name(data: ImageData, label: int) -> str:
 def _picture(pixels: jax.Array) -> np.ndarray:
     finite = np.nan_to_num(np.asarray(pixels, np.float64), nan=0.0)
     return np.round(np.clip(finite, 0.0, 1.0) * 255).astype(np.uint8)
-
-
-def number(value: Any) -> float | None:
-    """A float for JSON, which has no NaN and no infinity."""
-    plain = float(value)
-    return plain if np.isfinite(plain) else None

@@ -1,20 +1,15 @@
-"""What an audit can be asked: one dataclass, checked when it is made."""
+"""What an audit of images can be asked: one dataclass, checked when it is made."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from jaxinv import attacks
+from jaxinv.audits.settings import check_whole, command
 from jaxinv.errors import InputError, nearest
 from jaxinv.local_training import LocalTraining
 from jaxinv.precision import check_precision
-
-CASES: dict[str, str] = {
-    "images": "a client's images, from one gradient of a classifier",
-}
-"""What can be audited, by name."""
 
 GRANTABLE = ("labels", "batch_stats")
 """Names in `jaxinv.observation.Knowledge` of what an attacker may be told or not."""
@@ -27,7 +22,6 @@ class AuditConfig:
     """What to audit. Every field is a setting of the command line.
 
     Attributes:
-      case: a name in `CASES`.
       target: a name in `jaxinv.models.MODELS`; None takes one that suits the attack.
       attack: a name in `jaxinv.attacks.ATTACKS`.
       restarts: starts of the attack for every batch; closed forms take one.
@@ -57,7 +51,6 @@ class AuditConfig:
       attack_options: of the attack.
     """
 
-    case: str = "images"
     target: str | None = None
     attack: str = "dlg"
     restarts: int = 4
@@ -82,8 +75,6 @@ class AuditConfig:
     attack_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.case not in CASES:
-            raise InputError(f"case is {self.case!r}; {nearest(self.case, CASES)}")
         if self.attack not in attacks.ATTACKS:
             known = attacks.ATTACKS
             raise InputError(
@@ -93,10 +84,7 @@ class AuditConfig:
             suited = attacks.ATTACKS[self.attack].target
             object.__setattr__(self, "target", suited)
         lowest = {"restarts": 1, "batch_size": 1, "num_examples": 1, "seed": 0}
-        for name, low in lowest.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
-                raise InputError(f"{name} is {value!r}; expected an integer >= {low}")
+        check_whole(self, lowest)
         if self.iterations is not None and self.iterations < 1:
             raise InputError(f"iterations is {self.iterations!r}; expected >= 1")
         check_precision(self.precision)
@@ -154,22 +142,4 @@ class AuditConfig:
 
     def command(self) -> str:
         """The shell command that repeats this audit."""
-        words = ["jaxinv", "audit"]
-        for f in fields(self):
-            value = getattr(self, f.name)
-            default = f.default_factory() if callable(f.default_factory) else f.default
-            if f.name == "case":
-                words.append(value)
-            elif f.name.endswith("_options"):
-                for name, entry in value.items():
-                    words += [
-                        "--set",
-                        f"{f.name.removesuffix('_options')}.{name}={entry}",
-                    ]
-            elif f.name in ("withhold", "grant"):
-                words += [w for name in value for w in (f"--{f.name}", name)]
-            elif isinstance(value, bool):
-                words += [f"--{f.name}"] if value else []
-            elif f.name in ("target", "attack", "seed") or value != default:
-                words += [f"--{f.name.replace('_', '-')}", str(value)]
-        return shlex.join(words)
+        return command("images", self, always=("target", "attack", "seed"))

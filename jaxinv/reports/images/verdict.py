@@ -1,13 +1,12 @@
-"""The verdict: what the numbers of an audit mean, in plain language.
-
-A judgement about one run of one attack, never a proof of safety; the report says so.
-"""
+"""The verdict on images: what the numbers of an audit mean, in plain language."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from jaxinv.reports.verdict import Verdict, count, were
 
 LIMITS = {"exact": (35.0, 0.5), "recognisable": (25.0, 0.5), "traces": (15.0, 0.3)}
 """PSNR in dB and SSIM from which an image is called so; nothing else holds these.
@@ -30,17 +29,6 @@ RATINGS = {
     "nothing": "little or nothing",
 }
 """What one image can be called, worst leak first."""
-
-
-class Verdict(NamedTuple):
-    """What an audit means, in plain language."""
-
-    level: str
-    """A key of `RATINGS`, or "identified", or "none" where nothing could be judged."""
-    headline: str
-    """One sentence."""
-    details: tuple[str, ...]
-    """Sentences that qualify it."""
 
 
 def rate(example: Mapping[str, Any]) -> str:
@@ -67,8 +55,8 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     identified = sum(bool(example.get("identified")) for example in examples)
     chance = report["summary"].get("chance")
     above = chance is not None and _luck(identified, n, chance) < LUCK
-    images = _count(n, "image")
-    which = "The image was" if n == 1 else f"{seen} of {images} {_were(seen)}"
+    images = count(n, "image")
+    which = "The image was" if n == 1 else f"{seen} of {images} {were(seen)}"
     if exact == n:
         every = "The image was" if n == 1 else f"All {n} images were"
         level, headline = "exact", f"{every} recovered practically exactly."
@@ -81,7 +69,7 @@ def judge(report: Mapping[str, Any]) -> Verdict:
         )
     elif traces:
         level = "traces"
-        which = "The image was" if n == 1 else f"{traces} of {images} {_were(traces)}"
+        which = "The image was" if n == 1 else f"{traces} of {images} {were(traces)}"
         it = "it shows" if traces == 1 else "they show"
         headline = f"{which} partly recovered; a person may recognise what {it}."
     elif above:
@@ -127,7 +115,7 @@ def _details(
     )
     if better:
         found.append(
-            f"For {_count(better, 'image')} another restart came {ORACLE_GAIN:.0f} dB "
+            f"For {count(better, 'image')} another restart came {ORACLE_GAIN:.0f} dB "
             "or more closer than the one the attacker's score chose; a better choice "
             "would leak more."
         )
@@ -143,11 +131,3 @@ def _luck(hits: int, n: int, chance: float) -> float:
         math.comb(n, k) * chance**k * (1 - chance) ** (n - k)
         for k in range(hits, n + 1)
     )
-
-
-def _were(n: int) -> str:
-    return "was" if n == 1 else "were"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

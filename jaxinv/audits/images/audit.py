@@ -12,23 +12,24 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxinv import attacks, models
+from jaxinv.audits.images.config import AuditConfig
+from jaxinv.audits.images.judge import Curve, ExamplePictures, Judge, Judged
+from jaxinv.audits.images.record import record
+from jaxinv.audits.progress import Progress
 from jaxinv.client import Client, simulate
-from jaxinv.config import AuditConfig as AuditConfig
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
 from jaxinv.fedavg import FedAvg
 from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
-from jaxinv.judge import Curve, ExamplePictures, Judge, Judged
 from jaxinv.metrics import load_lpips
-from jaxinv.record import record
 from jaxinv.release import Release, gradient
 from jaxinv.run import Runner
 from jaxinv.target import Batch, Spec, Target
@@ -37,29 +38,12 @@ from jaxinv.target import Batch, Spec, Target
 _KEPT_BYTES = 64 * 2**20
 
 
-class Progress(NamedTuple):
-    """Where an audit stands."""
-
-    batch: int
-    """Index of the batch under attack."""
-    num_batches: int
-    """Batches in all."""
-    step: int
-    """Steps taken on this batch."""
-    num_steps: int
-    """Steps for each batch."""
-    score: float
-    """The attacker's score, of the best start so far."""
-    phase: str
-    """"compile" or "run"."""
-
-
 @dataclass
 class AuditResult:
     """Everything an audit found out."""
 
     report: dict[str, Any]
-    """What `report.json` holds; see `jaxinv.record`."""
+    """What `report.json` holds; see `record`."""
     pictures: list[ExamplePictures]
     """One for each example."""
     curves: list[Curve]

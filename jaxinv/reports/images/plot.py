@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from jaxinv.audit import Curve, ExamplePictures
+    from jaxinv.audits.images.judge import Curve, ExamplePictures
 
 TRUE, FOUND, ORACLE = "true", "recovered", "best by truth"
 """What the three pictures of an example are called, everywhere."""

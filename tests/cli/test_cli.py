@@ -9,21 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-from test_report import NASTY, example, fake_result
+from fakes import NASTY, example, fake_result
 
-from jaxinv import audit, cache, config
-from jaxinv.audit import Progress
-from jaxinv.cli import main
+from jaxinv.audits import CASES, images
+from jaxinv.audits.progress import Progress
+from jaxinv.cli import main, running
 from jaxinv.errors import InputError
-from jaxinv.progress import reporting
 
 
 @pytest.fixture(autouse=True)
 def cached(monkeypatch):
     """How often the cache was turned on; a test must not write to the user's."""
     asked_for = []
-    monkeypatch.setattr(cache, "use_cache", lambda: asked_for.append(None))
+    monkeypatch.setattr(running, "use_cache", lambda: asked_for.append(None))
     return asked_for
 
 
@@ -39,7 +37,7 @@ def asked(monkeypatch):
             on_progress(Progress(0, 1, 300, 300, 2e-5, "run"))
         return fake_result()
 
-    monkeypatch.setattr(audit, "run_audit", run_audit)
+    monkeypatch.setattr(images, "run_audit", run_audit)
     return configs
 
 
@@ -64,7 +62,7 @@ def test_writes_a_report_and_says_where(asked, tmp_path, capsys):
     assert "compiling" in captured.err
     assert "batch 1 of 1, 100 %, score 2e-05" in captured.err
     assert json.loads((out / "report.json").read_text())["attack"] == "dlg"
-    assert asked == [audit.AuditConfig()]
+    assert asked == [images.AuditConfig()]
 
 
 def test_options_reach_the_audit(asked, tmp_path):
@@ -77,8 +75,7 @@ def test_options_reach_the_audit(asked, tmp_path):
     )
     assert main([*words.split(), "--out", str(tmp_path)]) == 0
     assert asked == [
-        audit.AuditConfig(
-            case="images",
+        images.AuditConfig(
             target="convnet",
             attack="inverting_gradients",
             restarts=3,
@@ -106,7 +103,7 @@ def test_local_training_reaches_the_audit_and_the_command_that_repeats_it(
     argv = ["audit", "--batch-size", "4", "--quiet", "--out", str(tmp_path)]
     assert main([*argv, *words.split()]) == 0
     local = {"local_lr": 0.01, "local_steps": 4, "local_batch": 2}
-    expected = audit.AuditConfig(batch_size=4, **local, local_optimizer="momentum")
+    expected = images.AuditConfig(batch_size=4, **local, local_optimizer="momentum")
     assert asked == [expected]
     assert words in expected.command()
     assert main([*expected.command().split()[1:], "--out", str(tmp_path)]) == 0
@@ -149,7 +146,7 @@ def test_quiet(asked, tmp_path, capsys):
 def test_markup_and_control_characters_are_harmless(monkeypatch, tmp_path, capsys):
     names = ("[red]x[/red]", "[/]", NASTY)
     result = fake_result([example(i, class_true=n) for i, n in enumerate(names)])
-    monkeypatch.setattr(audit, "run_audit", lambda config, **_: result)
+    monkeypatch.setattr(images, "run_audit", lambda config, **_: result)
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["audit", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -158,7 +155,7 @@ def test_markup_and_control_characters_are_harmless(monkeypatch, tmp_path, capsy
 
 def test_interrupted(monkeypatch, tmp_path, capsys):
     result = fake_result(interrupted=True)
-    monkeypatch.setattr(audit, "run_audit", lambda config, **_: result)
+    monkeypatch.setattr(images, "run_audit", lambda config, **_: result)
     assert main(["audit", "--out", str(tmp_path)]) == 130
     assert "stopped early" in capsys.readouterr().err
     assert json.loads((tmp_path / "report.json").read_text())["interrupted"]
@@ -168,7 +165,7 @@ def test_interrupted_before_anything(monkeypatch, tmp_path, capsys):
     def run_audit(config, **_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(audit, "run_audit", run_audit)
+    monkeypatch.setattr(images, "run_audit", run_audit)
     assert main(["audit", "--out", str(tmp_path)]) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -222,7 +219,7 @@ def test_errors_on_one_line(monkeypatch, capsys, tmp_path, error, line):
     def run_audit(config, **_):
         raise error
 
-    monkeypatch.setattr(audit, "run_audit", run_audit)
+    monkeypatch.setattr(images, "run_audit", run_audit)
     assert line in refused(capsys, ["audit", "--out", str(tmp_path)])
 
 
@@ -230,7 +227,7 @@ def test_defects_keep_their_traceback(monkeypatch, tmp_path):
     def run_audit(config, **_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(audit, "run_audit", run_audit)
+    monkeypatch.setattr(images, "run_audit", run_audit)
     with pytest.raises(ZeroDivisionError):
         main(["audit", "--out", str(tmp_path)])
 
@@ -238,7 +235,7 @@ def test_defects_keep_their_traceback(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ("audit imags", "images"),
+        ("audit imags", "case is 'imags'; did you mean images?"),
         ("audit --target lenett", "lenet"),
         ("audit --attack dgl", "dlg"),
         ("audit --data /nowhere/at/all", "/nowhere/at/all"),
@@ -262,7 +259,7 @@ def test_list(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert main(["list", "--json"]) == 0
     tables = json.loads(capsys.readouterr().out)
-    assert list(tables["cases"]) == list(config.CASES)
+    assert list(tables["cases"]) == list(CASES)
     assert list(tables["targets"]) == list(MODELS)
     assert list(tables["attacks"]) == list(ATTACKS)
     assert list(tables["label_rules"]) == list(LABEL_RULES)
@@ -270,26 +267,6 @@ def test_list(capsys, monkeypatch):
         for name, row in rows.items():
             assert name in text
             assert all(row.values())
-
-
-def test_progress_in_a_terminal():
-    with open(os.devnull, "w") as nowhere:
-        console = Console(file=nowhere, force_terminal=True, record=True, width=100)
-        with reporting(console) as show:
-            show(Progress(0, 2, 0, 50, math.inf, "compile"))
-            show(Progress(1, 2, 25, 50, 0.5, "run"))
-        shown = console.export_text()
-    assert "batch 2 of 2" in shown
-    assert "score 0.5" in shown
-
-
-def test_progress_lines_are_rare(capsys):
-    with reporting(Console(force_terminal=False, width=40)) as show:
-        for batch in range(3):
-            for step in range(50):
-                # No steps: a closed form.
-                show(Progress(batch, 3, step, 0, math.nan, "run"))
-    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def run(*argv, cwd, **changes):
@@ -308,10 +285,12 @@ def test_version_and_help_from_elsewhere(tmp_path):
     assert version.returncode == 0
     assert re.fullmatch(r"jaxinv \d+\.\d+\S*\n", version.stdout)
     # Also on a terminal that can spell nothing but ASCII.
-    usage = run("audit", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii")
-    assert usage.returncode == 0
-    assert "--batch-size" in usage.stdout
-    assert usage.stderr == ""
+    for words, says in (("audit", list(CASES)), ("audit images", ["--batch-size"])):
+        words = [*words.split(), "--help"]
+        usage = run(*words, cwd=tmp_path, PYTHONIOENCODING="ascii")
+        assert usage.returncode == 0
+        assert all(f" {name} " in usage.stdout for name in says)
+        assert usage.stderr == ""
 
 
 def test_a_real_audit_in_a_process(tmp_path):

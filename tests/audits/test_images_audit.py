@@ -12,12 +12,12 @@ import pytest
 
 from jaxinv import attacks, cli, metrics, models
 from jaxinv.attacks.base import Attack
-from jaxinv.audit import AuditConfig, run_audit
+from jaxinv.audits.images import AuditConfig, run_audit
 from jaxinv.client import simulate
 from jaxinv.errors import InputError, KnowledgeError
-from jaxinv.report import render
+from jaxinv.reports.images import judge as verdict
+from jaxinv.reports.images import render
 from jaxinv.target import Batch, Spec
-from jaxinv.verdict import judge as verdict
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_halving_is_reported_with_the_work_it_saved(data):
 
 def test_an_interrupt_keeps_what_was_done(data):
     def stop(now):
-        if now.batch == 1 and now.step >= 10:
+        if now.part == 1 and now.step >= 10:
             raise KeyboardInterrupt
 
     config = AuditConfig(restarts=1, iterations=60, num_examples=4, data=data)
@@ -138,7 +138,7 @@ def test_an_interrupt_keeps_what_was_done(data):
 
 def test_ctrl_c_between_two_attacks_keeps_the_first(data):
     def stop(now):
-        if now.batch == 1 and now.phase == "compile":
+        if now.part == 1 and now.phase == "compile":
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
@@ -201,7 +201,6 @@ def test_batch_statistics_of_a_model_without_any_are_refused(data):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"case": "image"}, "did you mean images"),
         ({"attack": "dgl"}, "did you mean dlg"),
         ({"target": "lennet"}, "did you mean lenet"),
         ({"restarts": 0}, "restarts is 0"),
@@ -254,7 +253,7 @@ def test_the_command_in_the_report_repeats_the_audit(config, monkeypatch, tmp_pa
         caught.append(config)
         raise InputError("enough")
 
-    monkeypatch.setattr("jaxinv.audit.run_audit", pretend)
+    monkeypatch.setattr("jaxinv.audits.images.run_audit", pretend)
     program, *argv = shlex.split(config.command())
     assert program == "jaxinv"
     assert cli.main([*argv, "--out", str(tmp_path / "out")]) == 2

@@ -1,0 +1,24 @@
+"""How far an audit has come, as it tells whoever watches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Progress(NamedTuple):
+    """Where an audit stands."""
+
+    part: int
+    """Index of the part under attack: a batch of images, or a user."""
+    num_parts: int
+    """Parts in all."""
+    step: int
+    """Steps taken on this part."""
+    num_steps: int
+    """Steps for each part; 0 for a closed form."""
+    score: float
+    """The attacker's score, of the best start so far."""
+    phase: str
+    """"compile" or "run"."""
+    unit: str = "batch"
+    """What a part is called."""

@@ -1,0 +1,108 @@
+"""The folder of a report: whether it can be written, and writing to it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxinv.errors import InputError
+
+_PICTURE = re.compile(r"example-\d+\.png|reconstructions\.png")
+
+
+def check_folder(out: str | os.PathLike[str]) -> Path:
+    """The output folder, if a report can be written there; nothing is created yet.
+
+    Raises:
+      InputError: it is no folder, or cannot be made or written to.
+    """
+    folder = Path(out)
+    try:
+        if not str(out) or "\0" in str(out):
+            raise ValueError("no name of a folder")
+        for place in (folder, folder / "pictures"):
+            while not (place.exists() or place.is_symlink()):
+                place = place.parent
+            # Permission bits do not tell (read-only mounts, root); a file does.
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        for name in ("report.json", "report.html"):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(0, f"{name} in it is a folder")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"out is {str(out)!r}: {reason}; expected a folder to write to"
+        ) from error
+    return folder
+
+
+def fresh_folder(out: str | os.PathLike[str]) -> Path:
+    """Makes the folder if it is missing, and removes pictures of an earlier audit.
+
+    Raises:
+      OSError: something could not be made or removed.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = folder / "pictures"
+    for old in pictures.iterdir() if pictures.is_dir() else ():
+        if _PICTURE.fullmatch(old.name):
+            old.unlink()
+    return folder
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file whole: a reader never meets half of it.
+
+    Raises:
+      OSError: it could not be written; what was there before still is.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        # "x": no file that someone else put there is followed or overwritten.
+        with new.open("xb") as stream:
+            stream.write(content)
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def write_both(folder: Path, report: Mapping[str, Any], page: str) -> Path:
+    """Writes `report.json` and `report.html`.
+
+    Args:
+      folder: of `fresh_folder`.
+      report: made of what `jsonable` leaves.
+      page: the HTML.
+
+    Returns:
+      The path of `report.html`.
+    """
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    replace_file(folder / "report.json", text.encode())
+    path = folder / "report.html"
+    replace_file(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def jsonable(value: Any) -> Any:
+    """The value as JSON can say it: NaN and infinities become null."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

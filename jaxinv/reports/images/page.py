@@ -1,0 +1,87 @@
+"""The page of an audit of images, its pictures, and the files they are written to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxinv.reports.folder import (
+    fresh_folder,
+    jsonable,
+    replace_file,
+    write_both,
+)
+from jaxinv.reports.images import plot
+from jaxinv.reports.images.verdict import LIMITS, RATINGS, judge, rate
+from jaxinv.reports.page import data_uri, render_page
+from jaxinv.reports.verdict import Verdict
+
+if TYPE_CHECKING:
+    from jaxinv.audits.images import AuditResult
+
+MAX_IN_GALLERY = 64
+"""Examples shown on the page; the pictures of all are in the folder."""
+
+
+def write_report(result: AuditResult, out: str | os.PathLike[str]) -> Path:
+    """Writes the report of an audit; a file is replaced whole or not at all.
+
+    Args:
+      result: what `run_audit` returned.
+      out: the folder, made if missing. Pictures of an earlier audit in it are removed.
+
+    Returns:
+      The path of `report.html`.
+
+    Raises:
+      OSError: something could not be written.
+    """
+    report = jsonable(result.report)
+    verdict = judge(report)
+    report["verdict"] = jsonable(verdict._asdict())
+    folder = fresh_folder(out)
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    for row in result.pictures:
+        sheet = plot.contact_sheet([row], side=192)
+        replace_file(pictures / f"example-{row.index:05d}.png", plot.png(sheet))
+    if result.pictures:
+        sheet = plot.contact_sheet(result.pictures)
+        replace_file(pictures / "reconstructions.png", plot.png(sheet))
+    return write_both(folder, report, render(result, verdict))
+
+
+def render(result: AuditResult, verdict: Verdict) -> str:
+    """The page, as text; see `page.html.j2` for what it says."""
+    report = jsonable(result.report)
+    rows = {row.index: row for row in result.pictures[:MAX_IN_GALLERY]}
+    gallery = [
+        {
+            "example": example,
+            "rating": RATINGS[rate(example)],
+            "true": data_uri(plot.png(plot.picture(rows[index].true))),
+            "found": data_uri(plot.png(plot.picture(rows[index].found))),
+            "oracle": data_uri(plot.png(plot.picture(rows[index].oracle))),
+        }
+        for example in report["examples"]
+        if (index := example["index"]) in rows
+    ]
+    try:
+        drawn = [plot.curves_svg(result.curves, dark=dark) for dark in (False, True)]
+        curves = [data_uri(one, "image/svg+xml") for one in drawn if one]
+        missing = ""
+    except ImportError:
+        curves, missing = [], "jaxinv[plot]"
+    return render_page(
+        "images/page.html.j2",
+        report=report,
+        verdict=verdict,
+        gallery=gallery,
+        curves=curves,
+        curves_missing=missing,
+        ratings={e["index"]: RATINGS[rate(e)] for e in report["examples"]},
+        names={"true": plot.TRUE, "found": plot.FOUND, "oracle": plot.ORACLE},
+        limits=LIMITS,
+        words=RATINGS,
+    )
