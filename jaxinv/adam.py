@@ -5,6 +5,11 @@ Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015 (arXiv
 which in float32 is 2e-5 off in the first steps: five steps of a LeNet end 1e-5 from
 PyTorch's, which has these numbers in float64. Here the moments are the corrected ones
 from the start, averages whose weights are exact to a rounding: 5e-7.
+
+What no form of it cures: a step is g / |g|, its slope 1 / |g|, and a gradient that is
+small beside what it was summed from has few digits. In float32 the slope is exact to
+1e-4 but for weights whose gradient is below 1e-5 of the largest; few as they are, they
+can be most of the slope.
 """
 
 from __future__ import annotations

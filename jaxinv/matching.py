@@ -167,24 +167,6 @@ def angular(weights: LeafWeights = equal) -> MatchFn:
     return ProductMatch(angle, weights)
 
 
-def relative(match: MatchFn) -> MatchFn:
-    """The match over that of an update of zeros: 1 where nothing is explained.
-
-    For distances in units of the update: a weight delta is a thousandth of a gradient,
-    its squares a millionth, and a search with a first step in the units of the data
-    would not leave its start. The minimiser is the same.
-
-    Args:
-      match: a distance, such as `squared()`.
-    """
-
-    def match_relative(guess: Any, observed: Any) -> jax.Array:
-        whole = match(jax.tree.map(jnp.zeros_like, observed), observed)
-        return match(guess, observed) / jnp.where(whole > 0, whole, 1)
-
-    return match_relative
-
-
 def masked(match: MatchFn, *, threshold: float = 1e-6) -> MatchFn:
     """The match on those coordinates where the observed update exceeds a threshold.
 

@@ -10,18 +10,17 @@ import pytest
 
 from jaxinv import matching, models
 from jaxinv.adam import adam
+from jaxinv.attacks import build
 from jaxinv.attacks.base import iterate
-from jaxinv.attacks.gradient_matching import gradient_matching
+from jaxinv.attacks.cosine_lbfgs import cosine_lbfgs
 from jaxinv.attacks.labels import LABEL_RULES, label_rule
 from jaxinv.attacks.linear_layer import linear_layer
 from jaxinv.client import simulate
 from jaxinv.errors import InputError, KnowledgeError
 from jaxinv.fedavg import FedAvg, aggregated, fedavg
 from jaxinv.local_training import LocalTraining
-from jaxinv.objective import objective
 from jaxinv.observation import exact_gradient, mean_gradient, observe
 from jaxinv.release import gradient, trained
-from jaxinv.space import pixels
 from jaxinv.target import Batch, Spec, Variables, cross_entropy, from_function
 
 # Large enough for LeNet: on smaller maps some weights meet padding alone, and where a
@@ -494,14 +493,16 @@ def smooth_target():
     return from_function(loss, spec, init=init)
 
 
-def test_an_attack_finds_its_own_client_and_not_another():
+@pytest.mark.parametrize(
+    ("name", "options"), [("cosine_lbfgs", {"tv": 0.0}), ("dlg", {})]
+)
+def test_an_attack_finds_its_own_client_and_not_another(name, options):
     target = smooth_target()
     params = target.init(KEY)
-    release = fedavg(target.loss, 0.1, local_steps=4, batch_size=1)
+    release = fedavg(target.loss, 1e-4, local_steps=4, batch_size=1)
     mine, other = (numbers(2, seed, target.spec) for seed in (1, 2))
     other = other._replace(labels=mine.labels)
-    fn = objective(release, matching.cosine())
-    attack = gradient_matching(fn, pixels(target.spec), optax.adam(0.05), 1500)
+    attack = build(name, target, release=release, num_steps=150, **options)
     run = jax.jit(iterate(attack))
 
     def error(batch):
@@ -510,8 +511,20 @@ def test_an_attack_finds_its_own_client_and_not_another():
         return float(jnp.mean((found.batch.inputs - mine.inputs) ** 2))
 
     own = error(mine)
-    assert own < 1e-4
+    assert own < 1e-6
     assert error(other) > 1000 * own and error(other) > 0.05
+
+
+def test_each_start_puts_recovered_labels_in_an_order_of_its_own():
+    """Which labels met in which local step nobody told."""
+    options = {"local_steps": 4, "batch_size": 2, "grant": ("local_training",)}
+    target, seen = mlp_observation(4, **options)
+    starts = jax.random.split(KEY, 20)
+    init = quick(jax.vmap(cosine_lbfgs(target).init, (0, None)))
+    given = init(starts, seen).given
+    rule = label_rule("bias_corrected", target)(KEY, seen)
+    np.testing.assert_array_equal(np.sort(given, 1), np.tile(np.sort(rule), (20, 1)))
+    assert len(np.unique(given, axis=0)) > 3
 
 
 # Bad input -----------------------------------------------------------------------

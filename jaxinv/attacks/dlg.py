@@ -26,26 +26,19 @@ def dlg(
     learning_rate: float = 1.0,
     memory_size: int = 100,
 ) -> Attack:
-    """DLG; without a prior it suits small batches.
+    """DLG against one gradient.
 
     Args:
       target: the model.
-      release: what the client did; None is one gradient of the target's loss. Of any
-        other release the squared distance is over the observed update's own square,
-        since the first step of L-BFGS is lost in the rounding of the pixels where the
-        update is as small as a weight delta.
+      release: what the client did; None is one gradient of the target's loss.
       num_steps: gradient evaluations.
       labels: how labels are had, see `jaxinv.space.pixels`. The paper's own way is
         "joint"; the default uses labels where the observation grants them.
       learning_rate: of L-BFGS.
       memory_size: curvature pairs that L-BFGS keeps (PyTorch's default, 100).
     """
-    distance = matching.squared()
     return gradient_matching(
-        objective(
-            release or gradient(target.loss),
-            distance if release is None else matching.relative(distance),
-        ),
+        objective(release or gradient(target.loss), matching.squared()),
         space.pixels(target.spec, labels=labels, box=False),
         # PyTorch's thresholds are in units of the objective and end the search at a
         # score of about 1e-6: long before the image is exact, and the sooner the

@@ -9,7 +9,7 @@ along valleys in which first-order methods and L-BFGS without a line search stal
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +18,36 @@ FIRST_DAMPING = 1.0
 """Of the normal equations, relative to residuals of size 1."""
 
 
+class LeastSquares(NamedTuple):
+    """A sum of squares of residuals, by way of the factors that they are made of.
+
+    Residuals that are large and made of little, such as an outer product, are then
+    formed once a step and not in every product with their Jacobian.
+    """
+
+    factors: Callable[[jax.Array], Any]
+    """`(point) -> tree`, differentiable."""
+    squares: Callable[[Any], jax.Array]
+    """`(factors) -> []`, the sum of the residuals' squares."""
+    slope: Callable[[Any], Any]
+    """`(factors) -> tree like them`: half the derivative of `squares` by them."""
+    lengths: Callable[[Any], Callable[[Any], Any]]
+    """`(factors) -> (change of the factors) -> tree`, linear in the change: a short
+    form of the residuals' change, with the same inner products."""
+
+
+def plain(residuals: Callable[[jax.Array], Any]) -> LeastSquares:
+    """Least squares of `(point) -> tree of arrays`, the residuals being the factors."""
+    return LeastSquares(residuals, sum_of_squares, lambda r: r, lambda _: lambda d: d)
+
+
 def lm_step(
-    residuals: Callable[[jax.Array], Any],
-    point: jax.Array,
-    damping: jax.Array,
-    *,
-    products: int = 20,
+    problem: LeastSquares, point: jax.Array, damping: jax.Array, *, products: int = 20
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One step, kept if the sum of squares falls.
 
     Args:
-      residuals: `(point) -> tree of arrays`, differentiable.
+      problem: what is minimised.
       point: `[...]`, where the step starts.
       damping: `[]`, added to the normal equations' diagonal; adapted by the result.
       products: conjugate-gradient iterations, one product with the Jacobian and one
@@ -38,15 +57,18 @@ def lm_step(
       The new point (the old one where the step was worse or not finite), the next
       damping, the sum of squares at the new point.
     """
-    now, push = jax.linearize(residuals, point)
+    now, push = jax.linearize(problem.factors, point)
+    lengths = problem.lengths(now)
     pull = jax.linear_transpose(push, point)
+    weigh = jax.linear_transpose(lengths, now)
 
     def normal(direction: jax.Array) -> jax.Array:
-        return pull(push(direction))[0] + damping * direction
+        return pull(weigh(lengths(push(direction)))[0])[0] + damping * direction
 
-    step, _ = jax.scipy.sparse.linalg.cg(normal, pull(now)[0], maxiter=products)
+    downhill = pull(problem.slope(now))[0]
+    step, _ = jax.scipy.sparse.linalg.cg(normal, downhill, maxiter=products)
     moved = point - step
-    before, after = sum_of_squares(now), sum_of_squares(residuals(moved))
+    before, after = problem.squares(now), problem.squares(problem.factors(moved))
     better = after < before  # False for NaN
     floor = jnp.finfo(point.dtype).eps
     return (

@@ -20,9 +20,23 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.attacks.base import Attack, Reconstruction, Status
-from jaxinv.attacks.levenberg_marquardt import FIRST_DAMPING, lm_step, sum_of_squares
+from jaxinv.attacks.levenberg_marquardt import (
+    FIRST_DAMPING,
+    LeastSquares,
+    lm_step,
+    sum_of_squares,
+)
 from jaxinv.attacks.rating_error import determined, rating_error
-from jaxinv.attacks.rating_fit import ITEMS, Fit, Seen, fit, seen
+from jaxinv.attacks.rating_fit import (
+    ITEMS,
+    Fit,
+    Seen,
+    fit,
+    match,
+    match_lengths,
+    match_slope,
+    seen,
+)
 from jaxinv.attacks.user_path import COUPLINGS, declared_steps, followed, tied
 from jaxinv.errors import InputError
 from jaxinv.models.recommenders import Profile, Recommender
@@ -76,7 +90,7 @@ def mgradinv(
       model: what the client trains.
       num_steps: Levenberg-Marquardt steps.
       embedding: "joint" searches for it. "read" takes what the gradient gives away in
-        closed form, for models whose `factor_free` is not set. Baselines: "random"
+        closed form, of models that are not bilinear. Baselines: "random"
         leaves it as drawn (as RAIFLE, arXiv 2310.19163), "known" takes the granted
         one, an upper bound.
       start: of the search. "read": the direction that the gradient gives away, with a
@@ -108,7 +122,8 @@ def mgradinv(
     for name, value in (("spread", spread), ("pull", pull)):
         if not value >= 0:
             raise InputError(f"{name} is {value}; expected 0 or more")
-    if embedding == "read" and model.factor_free:
+    bilinear = model.item_row is not None
+    if embedding == "read" and bilinear:
         raise InputError(
             "embedding is 'read'; expected 'joint', for this model's gradient leaves "
             "the embedding's norm open"
@@ -128,9 +143,9 @@ def mgradinv(
             users = jnp.broadcast_to(drawn, (observation.rounds, *drawn.shape))
         else:
             users = jax.vmap(model.read_user)(observation.params, rounds.update)
-            if model.factor_free:
+            if bilinear:
                 users = users * jnp.linalg.norm(drawn)
-        if model.factor_free and embedding != "known":
+        if bilinear and embedding != "known":
             # Of both signs, the one whose ratings make sense; in each round by itself.
             alone = jnp.eye(observation.rounds)
             sums = [
@@ -148,7 +163,7 @@ def mgradinv(
     def step(observation: Observation, state: MGradInvState):
         rounds = seen(observation, items)
         if not searched:
-            score = sum_of_squares(_judged(observation, rounds, state.users).apart)
+            _, score = _judged(observation, rounds, state.users)
             return state._replace(count=state.count + 1, score=score), {"score": score}
         votes, matched = _stages(observation, start)
         length = max(1, num_steps // len(votes))
@@ -159,12 +174,25 @@ def mgradinv(
         users = jnp.where(entering & (stage == 1), led, state.users)
         damping = jnp.where(entering, FIRST_DAMPING, state.damping)
 
-        def residuals(users: jax.Array) -> Any:
+        def factors(users: jax.Array) -> Any:
             users, strayed = _coupled(observation, rounds, users)
             found = _fit(observation, rounds, users, votes[stage], matched[stage])
-            return found.apart, strayed
+            return found.update, strayed
 
-        users, damping, score = lm_step(residuals, users, damping, products=products)
+        def squares(factors: Any) -> jax.Array:
+            update, strayed = factors
+            return match(rounds, matched[stage], update) + sum_of_squares(strayed)
+
+        def slope(factors: Any) -> Any:
+            update, strayed = factors
+            return match_slope(rounds, matched[stage], update), strayed
+
+        def lengths(factors: Any) -> Any:
+            short = match_lengths(factors[0])
+            return lambda change: (short(change[0]), change[1])
+
+        problem = LeastSquares(factors, squares, slope, lengths)
+        users, damping, score = lm_step(problem, users, damping, products=products)
         state = MGradInvState(users, damping, state.count + 1, score)
         return state, {"score": score}
 
@@ -173,8 +201,7 @@ def mgradinv(
         users, _ = _coupled(observation, rounds, state.users)
         if searched:
             users = _signed(observation, rounds, users)
-        found = _judged(observation, rounds, users)
-        score = sum_of_squares(found.apart)
+        found, score = _judged(observation, rounds, users)
         marks = rounds.trained.max(0)
         there = (round_weights(observation) > 0).astype(marks.dtype)
         entries = there @ rounds.trained.sum(1) * users.shape[1] + sum(
@@ -189,7 +216,7 @@ def mgradinv(
             return _fit(observation, rounds, users)
 
         # A granted embedding has no error, an absurd one no error worth a name.
-        error = rating_error(fitted, users, entries, marks, searched=searched)
+        error = rating_error(fitted, users, score, entries, marks, searched=searched)
         status = jnp.where(marks.any(), determined(error, model.scale), Status.GAVE_UP)
         lost = ~jnp.isfinite(score)
         return Reconstruction(
@@ -213,8 +240,12 @@ def mgradinv(
         matched = last[1] if matched is None else matched
         return fit(model, rounds, users, votes, matched, **options)
 
-    def _judged(observation: Observation, rounds: Seen, users: jax.Array) -> Fit:
-        return _fit(observation, rounds, users, box=model.scale.box())
+    def _judged(
+        observation: Observation, rounds: Seen, users: jax.Array
+    ) -> tuple[Fit, jax.Array]:
+        """With ratings on the scale, and the score of that."""
+        found = _fit(observation, rounds, users, box=model.scale.box())
+        return found, match(rounds, _stages(observation, start)[1][-1], found.update)
 
     def _coupled(
         observation: Observation, rounds: Seen, users: jax.Array
@@ -236,8 +267,8 @@ def mgradinv(
     def _signed(observation: Observation, rounds: Seen, users: jax.Array) -> jax.Array:
         """Users, or their opposite where that matches better or makes more sense."""
         ends = [_judged(observation, rounds, s * users) for s in (1, -1)]
-        scores = [sum_of_squares(end.apart) for end in ends]
-        odder = _odder(*(end.ratings[0] @ rounds.trained.max(0) for end in ends))
+        scores = [score for _, score in ends]
+        odder = _odder(*(end.ratings[0] @ rounds.trained.max(0) for end, _ in ends))
         # Interactions of matrix factorisation match as well turned into their opposite.
         alike = jnp.abs(scores[0] - scores[1]) <= 1e-3 * jnp.minimum(*scores) + 1e-9
         return jnp.where(

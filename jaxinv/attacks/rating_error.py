@@ -17,17 +17,19 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.attacks.base import Status
-from jaxinv.attacks.levenberg_marquardt import sum_of_squares
-from jaxinv.attacks.rating_fit import Fit
+from jaxinv.attacks.rating_fit import Fit, match_lengths
 from jaxinv.models.recommenders import RatingScale
 
 _AT_ONCE = 16
 """Directions under one vmap."""
+_WHOLE = 8
+"""A Jacobian of at most this many times the rows it needs is taken whole."""
 
 
 def rating_error(
     fitted: Callable[[jax.Array], Fit],
     point: jax.Array,
+    score: jax.Array,
     entries: jax.Array,
     rated: jax.Array,
     *,
@@ -35,72 +37,70 @@ def rating_error(
 ) -> jax.Array:
     """`[]`, the expected root mean square error of the ratings, in a profile's units.
 
-    The Jacobian is known by random combinations of its rows, slightly more of them
-    than unknowns, so that its size does not grow with the updates'.
-
     Args:
       fitted: `(point) -> Fit`, differentiable.
       point: `[...]`, the solution.
+      score: `[]`, its match.
       entries: `[]`, numbers in the updates that the fit is held against.
       rated: `[N]`, 1 for an item that counts, else 0.
       searched: whether the point was; a given one has no error of its own.
     """
-    found = fitted(point)
+    weight = fitted(point).weight[0]
     # The client's rounding: eps of a rating's part in the gradient, not of the error's.
     eps = jnp.finfo(point.dtype).eps
-    left = jnp.maximum(sum_of_squares(found.apart), eps**2 * found.weight[0].sum())
+    left = jnp.maximum(score, eps**2 * weight.sum())
     unknowns = rated.sum() + searched * point.size
     noise2 = left / jnp.maximum(entries - unknowns, 1)
-    error2 = noise2 / jnp.where(found.weight[0] > 0, found.weight[0], 1)
+    error2 = noise2 / jnp.where(weight > 0, weight, 1)
     if searched:
-        values, along = _directions(fitted, point)
-        size2 = jnp.sum(point**2)
-        # How well the updates know each direction, and how large it can be at most.
-        known = values**2 / noise2 + 1 / jnp.where(size2 > 0, size2, 1)
-        error2 = error2 + jnp.sum(along**2 / known[:, None], 0)
+        changes, along = _jacobians(fitted, point)
+        # What is below the rounding of these products themselves is not known either.
+        noise = jnp.maximum(jnp.sqrt(noise2), eps * jnp.linalg.norm(changes))
+        size = jnp.linalg.norm(point)
+        known = jnp.eye(point.size) / jnp.where(size > 0, size, 1)
+        tall = jnp.concatenate([changes / noise, known])
+        triangle = jnp.linalg.qr(tall, mode="r")
+        spread = jax.scipy.linalg.solve_triangular(triangle, along, trans=1)
+        error2 = error2 + jnp.sum(spread**2, 0)
     return jnp.sqrt(jnp.sum(error2 * rated) / jnp.maximum(rated.sum(), 1))
 
 
-def _directions(
+def _jacobians(
     fitted: Callable[[jax.Array], Fit], point: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """How differences and ratings change along the point's singular directions.
-
-    Returns:
-      `[P]`, the singular values of the differences' Jacobian, descending, 0 where they
-      are below its rounding; `[P, N]`, the change of the ratings along each direction.
-    """
+    """`[R, P]`, of the updates, in short; `[P, N]`, of the ratings."""
 
     def parts(point: jax.Array) -> tuple[Any, jax.Array]:
         found = fitted(point)
-        return found.apart, found.ratings[0]
+        return found.update, found.ratings[0]
 
-    (apart, ratings), push = jax.linearize(parts, point)
-    pull = jax.linear_transpose(push, point)
-    leaves, structure = jax.tree.flatten(apart)
+    (update, ratings), push = jax.linearize(parts, point)
+    short = match_lengths(update)
+
+    def flat(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
+        change, of_ratings = push(direction)
+        leaves = [x.ravel() for x in jax.tree.leaves(short(change))]
+        return jnp.concatenate(leaves), of_ratings
+
+    basis = jnp.eye(point.size).reshape(-1, *point.shape)
+    size = sum(x.size for x in jax.tree.leaves(jax.eval_shape(short, update)))
     num = point.size + _AT_ONCE
+    if size <= _WHOLE * num:
+        changes, along = jax.lax.map(flat, basis, batch_size=_AT_ONCE)
+        return changes.T, along
+    # Slightly more random combinations of the rows than there are unknowns hold all
+    # that matters, in a size that does not grow with the updates'. They are the same
+    # in every run, for they carry no information of their own.
+    pull = jax.linear_transpose(flat, point)
+    keys = jax.random.split(jax.random.key(0), num)
 
     def combined(key: jax.Array) -> jax.Array:
-        keys = jax.random.split(key, len(leaves))
-        drawn = [
-            jax.random.normal(k, x.shape, x.dtype)
-            for k, x in zip(keys, leaves, strict=True)
-        ]
-        down = jax.tree.unflatten(structure, drawn), jnp.zeros_like(ratings)
-        return pull(down)[0].ravel()
+        drawn = jax.random.normal(key, (size,), point.dtype)
+        return pull((drawn, jnp.zeros_like(ratings)))[0].ravel()
 
-    # The same combinations in every run: they carry no information of their own.
-    keys = jax.random.split(jax.random.key(0), num)
-    rows = jax.lax.map(combined, keys, batch_size=_AT_ONCE) / num**0.5
-    _, values, right = jnp.linalg.svd(rows, full_matrices=False)
-    # What is below the rounding of the largest is not known at all.
-    resolved = values > jnp.finfo(values.dtype).eps * point.size * values[0]
-
-    def change(direction: jax.Array) -> jax.Array:
-        return push(direction.reshape(point.shape))[1]
-
-    along = jax.lax.map(change, right, batch_size=_AT_ONCE)
-    return jnp.where(resolved, values, 0), along
+    changes = jax.lax.map(combined, keys, batch_size=_AT_ONCE) / num**0.5
+    along = jax.lax.map(lambda e: push(e)[1], basis, batch_size=_AT_ONCE)
+    return changes, along
 
 
 def determined(error: jax.Array, scale: RatingScale) -> jax.Array:

@@ -8,11 +8,13 @@ no search: each is one weighted mean over rounds (variable projection, Golub and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxinv.attacks.levenberg_marquardt import sum_of_squares
 from jaxinv.models.recommenders import Recommender
 from jaxinv.observation import Observation
 from jaxinv.rounds import round_weights
@@ -34,15 +36,25 @@ class Seen(NamedTuple):
     """`[M, N]` floats, 1 for an item that the client trained on in the round."""
 
 
+class Outer(NamedTuple):
+    """Rows that are multiples of one: of a gradient of a bilinear model."""
+
+    along: jax.Array
+    """`[M, N]`."""
+    row: jax.Array
+    """`[M, D]`."""
+
+
 class Fit(NamedTuple):
-    """Ratings that fit, and what they leave."""
+    """Ratings that fit, and the updates that they make."""
 
     ratings: jax.Array
     """`[M, N]`, in a profile's units, of any size unless a box was given."""
-    apart: Any
-    """Differences of the updates, scaled so that the squares sum to the match."""
     weight: jax.Array
     """`[M, N]`: how much the match grows with the square of a rating's error."""
+    update: Any
+    """Leaves `[M, ...]`, times the root of what the round counts in the match; `items`
+    is an `Outer` for bilinear models."""
 
 
 def trained_items(observation: Observation, items: str) -> jax.Array:
@@ -126,42 +138,102 @@ def fit(
       matched: `[M]`, how much each round counts in the match.
       box: what ratings are clipped to.
     """
-    count = jnp.maximum(rounds.trained.sum(1), 1)
-    share = rounds.trained / (count * rounds.norm)[:, None]
-
-    def rows_of(public: Any, user: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def predict(items: jax.Array) -> jax.Array:
-            return model.predict({**public, "items": items}, user)
-
-        predicted, pull = jax.vjp(predict, public["items"])
-        return predicted, pull(jnp.ones_like(predicted))[0]
-
+    share = rounds.trained / (_or_one(rounds.trained.sum(1)) * rounds.norm)[:, None]
+    given = rounds.update["items"]
+    bilinear = model.item_row is not None
     # Row j of a gradient is `share * (slope at rating 0 - steep * rating) * rows[j]`.
-    predicted, rows = jax.vmap(rows_of)(rounds.public, users)
+    if model.item_row is not None:
+        rows = jax.vmap(model.item_row)(rounds.public, users)
+        predicted = jnp.einsum("mnd,md->mn", rounds.public["items"], rows)
+        along = jnp.einsum("mnd,md->mn", given, rows)
+        length2 = jnp.sum(rows**2, 1, keepdims=True)
+    else:
+        predicted, rows = jax.vmap(lambda *pair: _rows(model, *pair))(
+            rounds.public, users
+        )
+        along, length2 = jnp.sum(given * rows, 2), jnp.sum(rows**2, 2)
     at_zero = model.slopes(predicted, jnp.zeros_like(predicted))
     steep = at_zero - model.slopes(predicted, jnp.ones_like(predicted))
-    length2 = jnp.sum(rows**2, 2)
-    along = jnp.sum(rows * rounds.update["items"], 2)
     square = (share * steep) ** 2 * length2
     inner = share * steep * (share * at_zero * length2 - along)
     weight = votes @ square
-    ratings = jnp.where(weight > 0, votes @ inner / jnp.where(weight > 0, weight, 1), 0)
+    ratings = jnp.where(weight > 0, votes @ inner / _or_one(weight), 0)
     if box is not None:
         ratings = jnp.clip(ratings, *box)
     slopes = share * (at_zero - steep * ratings)
 
+    root = jnp.sqrt(matched)
+    along = root[:, None] * slopes
+    update = {"items": Outer(along, rows) if bilinear else along[..., None] * rows}
     layers = {name: x for name, x in rounds.public.items() if name != "items"}
-    guess = {"items": slopes[..., None] * rows}
     if layers:
-        guess |= jax.vmap(_pulled, (None, 0, 0, 0, 0))(
-            model, layers, rounds.public["items"], users, slopes
+        pulled = jax.vmap(lambda *parts: _pulled(model, *parts))
+        update |= pulled(layers, rounds.public["items"], users, along)
+    return Fit(ratings, weight, update)
+
+
+def match(rounds: Seen, matched: jax.Array, update: Any) -> jax.Array:
+    """`[]`, the sum over rounds of the relative squared distance of the updates."""
+    return sum_of_squares(_apart(rounds, matched, update))
+
+
+def match_slope(rounds: Seen, matched: jax.Array, update: Any) -> Any:
+    """Half the derivative of the match by the update, by its factors where it has."""
+    apart = _apart(rounds, matched, update)
+    if isinstance(update["items"], Outer):
+        along, row = update["items"]
+        apart["items"] = Outer(
+            jnp.einsum("mnd,md->mn", apart["items"], row),
+            jnp.einsum("mnd,mn->md", apart["items"], along),
         )
-    scale = jnp.sqrt(matched)
+    return apart
 
-    def scaled(g: jax.Array, u: jax.Array) -> jax.Array:
-        return (g - u) * scale.reshape(-1, *([1] * (u.ndim - 1)))
 
-    return Fit(ratings, jax.tree.map(scaled, guess, rounds.update), weight)
+def match_lengths(update: Any) -> Callable[[Any], Any]:
+    """A change of the update in short: linear, with the same inner products.
+
+    The change of an outer product, `d_along row + along d_row`, is parallel to the row
+    in one part and across it in the other, which are orthogonal.
+    """
+    if not isinstance(update["items"], Outer):
+        return lambda change: change
+    along, row = update["items"]
+    length = jnp.sqrt(jnp.sum(row**2, 1, keepdims=True))
+    size = jnp.sqrt(jnp.sum(along**2, 1, keepdims=True))
+    unit = row / _or_one(length)
+
+    def short(change: Any) -> Any:
+        d_along, d_row = change["items"]
+        parallel = jnp.sum(unit * d_row, 1, keepdims=True)
+        across = d_row - parallel * unit
+        items = Outer(length * d_along + along * parallel, size * across)
+        return {**change, "items": items}
+
+    return short
+
+
+def _apart(rounds: Seen, matched: jax.Array, update: Any) -> Any:
+    """Differences from the updates that were seen, alike in weight."""
+
+    def one(guess: jax.Array, seen: jax.Array) -> jax.Array:
+        return guess - jnp.sqrt(matched).reshape(-1, *([1] * (seen.ndim - 1))) * seen
+
+    items = update["items"]
+    if isinstance(items, Outer):
+        items = items.along[..., None] * items.row[:, None]
+    return jax.tree.map(one, {**update, "items": items}, rounds.update)
+
+
+def _rows(
+    model: Recommender, public: Any, user: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Predictions `[N]` of one round and their derivatives by the items' rows."""
+
+    def predict(items: jax.Array) -> jax.Array:
+        return model.predict({**public, "items": items}, user)
+
+    predicted, pull = jax.vjp(predict, public["items"])
+    return predicted, pull(jnp.ones_like(predicted))[0]
 
 
 def _pulled(

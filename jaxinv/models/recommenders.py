@@ -96,10 +96,11 @@ class Recommender(NamedTuple):
     """D."""
     read_user: Callable[[Any, Any], jax.Array]
     """`(public, update) -> user [D]`: the embedding as far as one gradient gives it
-    away by itself, up to a factor where `factor_free`."""
-    factor_free: bool
-    """Whether `read_user` leaves the factor open: it then returns a unit vector whose
-    sign is as open as its length."""
+    away by itself; of bilinear models only the direction, as a vector of length 1."""
+    item_row: Callable[[Any, jax.Array], jax.Array] | None = None
+    """Of bilinear models: `(public, user [D]) -> [D]`, whose inner product with an
+    item's embedding is the prediction. Every item's row of a gradient is then a
+    multiple of it, and leaves its length and sign open. None for others."""
 
     def loss(self, public: Any, profile: Profile) -> jax.Array:
         """Mean over the rated items of what `pair_losses` gives."""
@@ -139,7 +140,10 @@ def mf(scale: RatingScale, *, dim: int = 64, std: float = 0.1) -> Recommender:
         # Every item's row is a multiple of the embedding.
         return leading_row(update["items"])
 
-    return _recommender(scale, dim, std, predict, lambda key: {}, read_user, True)
+    def item_row(public: Any, user: jax.Array) -> jax.Array:
+        return user
+
+    return _recommender(scale, dim, std, predict, lambda key: {}, read_user, item_row)
 
 
 def gmf(scale: RatingScale, *, dim: int = 64, std: float = 0.1) -> Recommender:
@@ -160,7 +164,10 @@ def gmf(scale: RatingScale, *, dim: int = 64, std: float = 0.1) -> Recommender:
         user = leading_row(update["items"]) / jnp.where(weights == 0, 1, weights)
         return user / _or_one(jnp.linalg.norm(user))
 
-    return _recommender(scale, dim, std, predict, layers, read_user, True)
+    def item_row(public: Any, user: jax.Array) -> jax.Array:
+        return user * public["weights"]
+
+    return _recommender(scale, dim, std, predict, layers, read_user, item_row)
 
 
 def ncf(
@@ -214,7 +221,7 @@ def ncf(
         rows = first["kernel"][:dim] / _or_one(jnp.max(jnp.abs(first["bias"])))
         return rows @ bias / _or_one(bias @ bias)
 
-    return _recommender(scale, dim, std, predict, layers, read_user, False)
+    return _recommender(scale, dim, std, predict, layers, read_user)
 
 
 RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
@@ -244,7 +251,7 @@ def _recommender(
     predict: Callable[[Any, jax.Array], jax.Array],
     layers: Callable[[jax.Array], dict[str, Any]],
     read_user: Callable[[Any, Any], jax.Array],
-    factor_free: bool,
+    item_row: Callable[[Any, jax.Array], jax.Array] | None = None,
 ) -> Recommender:
     check_positive("dim", dim)
     if not std > 0:
@@ -258,7 +265,7 @@ def _recommender(
     def init_user(key: jax.Array) -> jax.Array:
         return std * jax.random.normal(key, (dim,))
 
-    return Recommender(init, init_user, predict, scale, dim, read_user, factor_free)
+    return Recommender(init, init_user, predict, scale, dim, read_user, item_row)
 
 
 def _inner(items: jax.Array, user: jax.Array) -> jax.Array:
