@@ -142,16 +142,20 @@ class Population:
 
     def result(self, num_steps: int, seconds: float, interrupted: bool) -> Run:
         """The run, all on the host."""
-        score, _, winner = self._kept[0]
+        score, best, winner = self._kept[0]
         whole = self.steps_taken == num_steps
         cut = (self.statuses == Status.OK) & ~whole
         self.statuses[cut] = int(Status.INTERRUPTED)
-        status = winner.status
-        if interrupted and status == Status.OK:
-            status = np.asarray(Status.INTERRUPTED, np.int32)
         kept = jax.tree.map(
             lambda *leaves: np.stack(leaves), *(one for _, _, one in self._kept)
         )
+        if self._program.certify is not None:
+            options = jax.tree.map(lambda x: jnp.asarray(x[best]), self._starts)[1]
+            certified = self._program.certify(self._observation, options, winner)
+            winner = jax.device_get(certified)
+        status = winner.status
+        if interrupted and status == Status.OK:
+            status = np.asarray(Status.INTERRUPTED, np.int32)
         start = np.array([start for _, start, _ in self._kept])
         stats = {
             **winner.stats,

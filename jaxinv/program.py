@@ -26,6 +26,8 @@ class Program(NamedTuple):
     states given are donated."""
     finish: Callable[[Observation, Any], Reconstruction]
     """`(observation, states) -> Reconstruction`, leaves `[chunk, ...]`."""
+    certify: Callable[[Observation, Any, Reconstruction], Reconstruction] | None
+    """`(observation, options, found) -> found`, of one start; see `Attack`."""
     state_bytes: int
     """Of one start's state."""
 
@@ -39,6 +41,7 @@ def compile_program(
     num: int,
     chunk: int | None = None,
     precision: str | None = None,
+    certifies: bool = False,
 ) -> Program:
     """Traces one start, decides how many fit, and compiles for so many.
 
@@ -51,6 +54,7 @@ def compile_program(
       chunk: starts to compile for; None lets `jaxinv.memory` decide.
       precision: of the steps, see `jaxinv.precision`; the caller is within its
         `numerics`.
+      certifies: whether the attack has something to say of its winner.
     """
 
     def init(observation: Observation, start: Any) -> Any:
@@ -103,6 +107,11 @@ def compile_program(
     states = jax.eval_shape(each(init), observation, starts)
     count = jax.ShapeDtypeStruct((), jnp.int32)
 
+    def certify(observation: Observation, options: Any, found: Reconstruction) -> Any:
+        certify_ = make(**options).certify
+        assert certify_ is not None
+        return certify_(observation, found)
+
     def compiled(f: Callable, *args: Any, **kwargs: Any) -> Callable:
         return jax.jit(f, **kwargs).lower(observation, *args).compile()
 
@@ -112,5 +121,8 @@ def compile_program(
         # Donated: the states of a batch of starts are held once, not twice.
         compiled(advance, states, count, donate_argnums=1),
         compiled(each(finish), states),
+        compiled(certify, one[0], jax.eval_shape(finish, observation, one))
+        if certifies
+        else None,
         sum(x.size * x.dtype.itemsize for x in leaves),
     )

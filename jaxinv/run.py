@@ -92,7 +92,8 @@ class Runner:
         else:
             self._make = lambda: attack
         first = {k: v[0] for k, v in self._options.items()}
-        self.num_steps = self._make(**first).num_steps
+        made = self._make(**first)
+        self.num_steps, self._certifies = made.num_steps, made.certify is not None
         self._num, self._wanted, self._keep = num_restarts, chunk, keep
         self._halving, self._precision = halving, check_precision(precision)
         part = max(1, -(-self.num_steps // num_records))
@@ -125,6 +126,7 @@ class Runner:
                     num=self._num,
                     chunk=self._wanted,
                     precision=self._precision,
+                    certifies=self._certifies,
                 )
             self.compile_s += time.perf_counter() - start
         self.chunk = self._compiled[shape].chunk

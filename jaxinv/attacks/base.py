@@ -68,6 +68,9 @@ class Attack(NamedTuple):
     """`(observation, state) -> Reconstruction`; may be called at any time."""
     num_steps: int
     """How many steps its schedule was made for."""
+    certify: Callable[[Observation, Reconstruction], Reconstruction] | None = None
+    """`(observation, found) -> found`: what is worth saying of the winner alone, such
+    as how sure it is; for what costs too much for every start."""
 
 
 def closed_form(attack_fn: AttackFn) -> Attack:
@@ -139,6 +142,8 @@ def iterate(
             state, info = advance(attack, rest)(observation, state)
             traces.append(jax.tree.map(lambda leaf: leaf[None], info))
         found = attack.finish(observation, state)
+        if attack.certify is not None:
+            found = attack.certify(observation, found)
         if not traces:
             return found
         trace = jax.tree.map(lambda *parts: jnp.concatenate(parts), *traces)
@@ -217,7 +222,7 @@ def restarts(
         stats["kept"] = kept.replace(stats={"start": order[:keep]})
         return winner.replace(score=scores[order[0]], stats=stats)
 
-    return Attack(init, step, finish, attack.num_steps)
+    return Attack(init, step, finish, attack.num_steps, attack.certify)
 
 
 def _losing_nan(scores: jax.Array) -> jax.Array:

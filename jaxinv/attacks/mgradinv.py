@@ -14,6 +14,7 @@ in all.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -82,9 +83,9 @@ def mgradinv(
     reconstruction's batch is a `Profile` with `user` per round; ratings are clipped to
     the scale and not put on its grid (`RatingScale.snapped` does). The score is the
     mean over rounds of the relative squared distance of the updates with those
-    ratings. `stats`: "rating_error", how far off the ratings are expected to be (see
-    `jaxinv.attacks.rating_error`); status UNDERDETERMINED where that is half a step of
-    the scale or more.
+    ratings. The winner has "rating_error" in `stats`, how far off its ratings are
+    expected to be (see `jaxinv.attacks.rating_error`), and status UNDERDETERMINED where
+    that is half a step of the scale or more.
 
     Args:
       model: what the client trains.
@@ -203,28 +204,34 @@ def mgradinv(
             users = _signed(observation, rounds, users)
         found, score = _judged(observation, rounds, users)
         marks = rounds.trained.max(0)
-        there = (round_weights(observation) > 0).astype(marks.dtype)
-        entries = there @ rounds.trained.sum(1) * users.shape[1] + sum(
-            there.sum() * leaf[0].size
-            for name, part in rounds.update.items()
-            if name != "items"
-            for leaf in jax.tree.leaves(part)
+        lost = ~jnp.isfinite(score)
+        status = jnp.where(marks.any(), Status.OK, Status.GAVE_UP)
+        return Reconstruction(
+            Profile(found.ratings[0], marks, PerRound(users)),
+            jnp.where(lost, jnp.inf, score),
+            jnp.where(lost, Status.DIVERGED, status).astype(jnp.int32),
         )
+
+    def certify(observation: Observation, found: Reconstruction) -> Reconstruction:
+        rounds, marks = seen(observation, items), found.batch.rated
+        there = (round_weights(observation) > 0).astype(marks.dtype)
+        layers = {n: x for n, x in rounds.update.items() if n != "items"}
+        size = sum(leaf[0].size for leaf in jax.tree.leaves(layers))
+        entries = there @ (rounds.trained.sum(1) * model.dim + size)
 
         def fitted(users: jax.Array) -> Fit:
             users, _ = _coupled(observation, rounds, users)
             return _fit(observation, rounds, users)
 
-        # A granted embedding has no error, an absurd one no error worth a name.
-        error = rating_error(fitted, users, score, entries, marks, searched=searched)
-        status = jnp.where(marks.any(), determined(error, model.scale), Status.GAVE_UP)
-        lost = ~jnp.isfinite(score)
-        return Reconstruction(
-            Profile(found.ratings[0], marks, PerRound(users)),
-            jnp.where(lost, jnp.inf, score),
-            jnp.where(lost, Status.DIVERGED, status).astype(jnp.int32),
-            {"rating_error": error},
+        users = found.batch.user.value
+        error = rating_error(
+            fitted, users, found.score, entries, marks, searched=searched
         )
+        sure = jnp.where(
+            found.status == Status.OK, determined(error, model.scale), found.status
+        )
+        stats = {**found.stats, "rating_error": error}
+        return dataclasses.replace(found, status=sure, stats=stats)
 
     def _fit(
         observation: Observation,
@@ -282,7 +289,7 @@ def mgradinv(
         """
         return total > flipped if model.scale.implicit else total < flipped
 
-    return Attack(init, step, finish, num_steps)
+    return Attack(init, step, finish, num_steps, certify)
 
 
 def _stages(observation: Observation, start: str) -> tuple[jax.Array, jax.Array]:

@@ -81,7 +81,7 @@ def trained_items(observation: Observation, items: str) -> jax.Array:
     # The sum over rounds is chi-squared; Wilson and Hilferty 1931 for its quantiles.
     degrees = rows.shape[2] * jnp.maximum(there.sum(), 1)
 
-    def quantile(z: jax.Array | float, degrees: jax.Array) -> jax.Array:
+    def quantile(z: jax.Array | float, degrees: jax.Array | int) -> jax.Array:
         spread = 2 / (9 * degrees)
         return (1 - spread + z * jnp.sqrt(spread)) ** 3
 
