@@ -16,6 +16,7 @@ def in_transit(
     observation: Observation,
     *,
     noise: float = 0.0,
+    every_row: bool = False,
     float16: bool = False,
 ) -> Observation:
     """The observation as it arrives; pure, for vmap.
@@ -25,28 +26,33 @@ def in_transit(
       observation: of one client. Rows of zeros in `items` are of items it does not
         rate; they are not sent, and so stay zero.
       noise: standard deviation of Gaussian noise on every entry sent, as a share of
-        the root mean square of its round and leaf.
+        the root mean square of its round and leaf, rows of zeros left out.
+      every_row: whether rows of zeros are sent as well, with as much noise as the
+        others, to hide which items the client rates. The observation must then hold
+        every item, and no row that only pads it.
       float16: whether the update is rounded to it, after the noise.
     """
     update = observation.update
     if noise:
         keys = jax.random.split(key, observation.rounds)
-        update = jax.vmap(lambda k, one: _noisy(k, one, noise))(keys, update)
+        noisy = jax.vmap(lambda k, one: _noisy(k, one, noise, every_row))
+        update = noisy(keys, update)
     if float16:
         update = jax.tree.map(lambda x: x.astype(jnp.float16).astype(x.dtype), update)
     return dataclasses.replace(observation, update=update)
 
 
-def _noisy(key: jax.Array, update: Any, share: float) -> Any:
+def _noisy(key: jax.Array, update: Any, share: float, every_row: bool) -> Any:
     """One round's update, leaves without the axis of rounds."""
-    sent = jax.tree.map(jnp.ones_like, update)
+    trained = jax.tree.map(jnp.ones_like, update)
     rows = jnp.any(update["items"] != 0, axis=-1, keepdims=True)
-    sent = {**sent, "items": sent["items"] * rows}
+    trained = {**trained, "items": trained["items"] * rows}
     leaves, structure = jax.tree.flatten(update)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
 
-    def one(key: jax.Array, x: jax.Array, sent: jax.Array) -> jax.Array:
-        size = jnp.sqrt(jnp.sum(x**2) / jnp.maximum(sent.sum(), 1))
-        return x + share * size * sent * jax.random.normal(key, x.shape, x.dtype)
+    def one(key: jax.Array, x: jax.Array, trained: jax.Array) -> jax.Array:
+        size = jnp.sqrt(jnp.sum(x**2) / jnp.maximum(trained.sum(), 1))
+        noise = share * size * jax.random.normal(key, x.shape, x.dtype)
+        return x + (noise if every_row else noise * trained)
 
-    return jax.tree.map(one, keys, update, sent)
+    return jax.tree.map(one, keys, update, trained)

@@ -38,6 +38,21 @@ def test_noise_has_its_share_in_each_round_and_leaf():
             assert not one[~on].any()
 
 
+def test_noise_on_every_row_hides_which_were_sent():
+    before = sent().update
+    after, part = (
+        in_transit(KEY, sent(), noise=0.1, every_row=every).update
+        for every in (True, False)
+    )
+    noise = np.asarray(after["items"] - before["items"])
+    np.testing.assert_allclose(
+        noise[:, ::2].std((1, 2)), noise[:, 1::2].std((1, 2)), 0.05
+    )
+    # Where noise is added either way it is the same.
+    np.testing.assert_array_equal(after["items"][:, 1::2], part["items"][:, 1::2])
+    np.testing.assert_array_equal(after["weights"], part["weights"])
+
+
 def test_rounds_and_keys_have_noise_of_their_own():
     noise = [
         in_transit(key, sent(), noise=0.1).update["weights"] - sent().update["weights"]

@@ -68,7 +68,7 @@ class MGradInvState(NamedTuple):
 def mgradinv(
     model: Recommender,
     *,
-    num_steps: int = 60,
+    num_steps: int = 30,
     embedding: str = "joint",
     start: str = "read",
     coupling: str = "free",
@@ -89,7 +89,7 @@ def mgradinv(
 
     Args:
       model: what the client trains.
-      num_steps: Levenberg-Marquardt steps.
+      num_steps: Levenberg-Marquardt steps; a random start wants twice as many.
       embedding: "joint" searches for it. "read" takes what the gradient gives away in
         closed form, of models that are not bilinear. Baselines: "random"
         leaves it as drawn (as RAIFLE, arXiv 2310.19163), "known" takes the granted

@@ -41,6 +41,10 @@ def add_to(cases: Any) -> None:
     add("--embedding", metavar="WAY", default="joint", help=text)
     text = "a .csv or .npz with users, items, ratings (default: generated ratings)"
     add("--data", metavar="PATH", help=text)
+    text = "train on interactions: items rated, and four negatives beside each"
+    add("--implicit", action="store_true", help=text)
+    text = "a client sends a row for every item, with noise on all (see --noise)"
+    add("--all-items", action="store_true", help=text)
     for name, least, default, text in (
         ("--users", 1, 12, "users to attack, evenly over those with enough ratings"),
         ("--least-ratings", 1, 20, "of a user who is attacked"),
@@ -88,6 +92,8 @@ def _audit(args: argparse.Namespace) -> int:
         together=args.together,
         learning_rate=args.learning_rate,
         data=args.data,
+        implicit=args.implicit,
+        all_items=args.all_items,
         users=args.users,
         least_ratings=args.least_ratings,
         most_ratings=args.most_ratings,
@@ -107,7 +113,7 @@ def _audit(args: argparse.Namespace) -> int:
 
 def _print_users(console: Console, report: dict[str, Any]) -> None:
     from jaxinv.reports.page import figures
-    from jaxinv.reports.recommender.verdict import RATINGS, rate
+    from jaxinv.reports.recommender.verdict import RATINGS, rate, words
 
     title = (
         f"{report['attack_title']} on {report['model']}, {report['dataset']['name']}"
@@ -117,12 +123,13 @@ def _print_users(console: Console, report: dict[str, Any]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     table.add_column("judged", no_wrap=True)
+    called = words(report, RATINGS)
     for u in report["users"][:_MOST_PRINTED]:
         num, share = u["num_ratings"], u["exact"]
         exact = "n/a" if share is None else f"{num * share:.0f} of {num}"
         error, match = figures(u["mae"]), figures(u["gradient_loss"])
-        words = RATINGS[rate(u)]
-        table.add_row(str(u["user"]), exact, error, match, u["status"], words)
+        judged = called[rate(u)]
+        table.add_row(str(u["user"]), exact, error, match, u["status"], judged)
     console.print(table)
     if len(report["users"]) > _MOST_PRINTED:
         more = len(report["users"]) - _MOST_PRINTED

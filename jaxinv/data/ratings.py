@@ -110,7 +110,12 @@ def generated_ratings(
 
 
 def grouped(
-    ratings: Ratings, users: Sequence[int], *, scale: float = 1.0, growth: float = 2.0
+    ratings: Ratings,
+    users: Sequence[int],
+    *,
+    scale: float = 1.0,
+    growth: float = 2.0,
+    every_item: bool = False,
 ) -> list[Group]:
     """Users by the length of their lists, each group padded to its longest.
 
@@ -120,6 +125,8 @@ def grouped(
       scale: what ratings are divided by.
       growth: the longest list of a group is at most this many times the shortest, so
         that little is computed in vain.
+      every_item: whether each list holds every item of the catalogue in its place,
+        `rated` 1 for the user's own; then all are one group.
 
     Raises:
       InputError: a user is unknown or has no rating.
@@ -138,19 +145,31 @@ def grouped(
         if not groups or len(lists[user][0]) > growth * shortest:
             groups.append([])
         groups[-1].append(user)
-    return [_padded(group, [lists[user] for user in group], scale) for group in groups]
+    if every_item:
+        groups = [order]
+    width = ratings.num_items if every_item else None
+    return [
+        _laid(group, [lists[user] for user in group], scale, width) for group in groups
+    ]
 
 
-def _padded(
-    users: list[int], lists: list[tuple[np.ndarray, np.ndarray]], scale: float
+def _laid(
+    users: list[int],
+    lists: list[tuple[np.ndarray, np.ndarray]],
+    scale: float,
+    every: int | None,
 ) -> Group:
-    shape = (len(users), max(len(items) for items, _ in lists))
+    """Each user's items side by side, or each in its place among `every` item."""
+    shape = (len(users), every or max(len(items) for items, _ in lists))
     items, ratings = np.zeros(shape, np.int32), np.zeros(shape)
     rated = np.zeros(shape)
+    if every is not None:
+        items[:] = np.arange(every)
     for row, (item, rating) in enumerate(lists):
-        items[row, : len(item)] = item
-        ratings[row, : len(item)] = rating / scale
-        rated[row, : len(item)] = 1
+        places = np.arange(len(item)) if every is None else item
+        items[row, places] = item
+        ratings[row, places] = rating / scale
+        rated[row, places] = 1
     return Group(np.asarray(users, np.int32), items, ratings, rated)
 
 

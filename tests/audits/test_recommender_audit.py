@@ -132,6 +132,41 @@ def test_known_embeddings_are_an_upper_bound_and_called_so(small):
     assert "Gaussian noise of share 0.0001" in page
 
 
+def test_interactions_are_judged_as_such(small):
+    """Granted the embedding, one step finds every one of them."""
+    asked = {**small, "implicit": True, "embedding": "known", "iterations": 1}
+    result = run_audit(AuditConfig(**asked))
+    report = result.report
+    assert report["attack"] == "mgradinv"
+    assert report["dataset"]["scale"] == {"low": 0, "high": 1, "step": 1}
+    for user, row in zip(report["users"], result.ratings, strict=True):
+        assert user["exact"] == user["f1"] == user["auc"] == 1
+        # Forty items: what is not rated is a negative.
+        assert user["num_ratings"] == 40 and set(row.true) == {0, 1}
+    assert report["summary"]["f1_mean"] == 1
+    verdict = judge(report)
+    said = "Every interaction of 3 of 3 users was recovered exactly."
+    assert verdict.headline == said
+    page = render(result, verdict)
+    assert "users with every interaction exact" in page
+    assert "Interactions of user" in page and "an interaction, 1, or a negative" in page
+
+
+def test_hidden_items_are_found(small):
+    asked = {**small, "all_items": True, "noise": 0.01, "data": None}
+    asked |= {"rounds": 3, "restarts": 2, "learning_rate": 0.3, "most_ratings": 40}
+    result = run_audit(AuditConfig(**asked))
+    report = result.report
+    assert report["attack"] == "mgradinv"
+    assert "items" in report["withheld"] and "items" not in report["knowledge"]
+    assert all(user["items_f1"] > 0.97 for user in report["users"])
+    assert "F1 score of 1.00" in " ".join(judge(report).details)
+    assert "which noise hid" in render(result, judge(report))
+    # Without noise the rows of zeros tell.
+    asked |= {"noise": 0.0, "iterations": 1, "restarts": 1, "users": 1}
+    assert "items" in run_audit(AuditConfig(**asked)).report["knowledge"]
+
+
 def test_an_interrupt_keeps_what_was_done(small):
     def stop(now):
         assert (now.unit, now.num_parts) == ("user", 3)
@@ -165,6 +200,8 @@ def test_ctrl_c_before_anything_leaves_nothing(small):
         ({"embedding": "known"}, "factorization has no such choice"),
         ({"iterations": 5}, "closed form and takes no steps"),
         ({"model": "gmf", "iterations": 0}, "iterations is 0"),
+        ({"attack": "factorization", "implicit": True}, "implicit is True; factor"),
+        ({"attack": "factorization", "all_items": True}, "all_items is True; factor"),
         ({"rounds": 0}, "rounds is 0"),
         ({"interval": 0}, "interval is 0"),
         ({"start": -1}, "start is -1"),
@@ -224,6 +261,8 @@ def test_what_does_not_fit_is_refused_when_run(small, settings, error, says):
             together=True,
             learning_rate=0.3,
             data="a folder/with 'quotes'.csv",
+            implicit=True,
+            all_items=True,
             users=5,
             least_ratings=10,
             most_ratings=60,

@@ -22,7 +22,9 @@ def asked(monkeypatch):
 
     def run_audit(config, *, on_progress=None):
         configs.append(config)
-        users = [rater(0), rater(7, exact=0.1, mae=1.2, status="UNDERDETERMINED")]
+        wrong = {"exact": 0.1, "mae": 1.2, "status": "UNDERDETERMINED"}
+        f1 = [{"f1": value} if config.implicit else {} for value in (1.0, 0.1)]
+        users = [rater(0, **f1[0]), rater(7, **wrong, **f1[1])]
         return fake_rated(users, config=config, data="[red]x.csv")
 
     monkeypatch.setattr(recommender, "run_audit", run_audit)
@@ -35,6 +37,7 @@ def test_options_reach_the_audit(asked, tmp_path):
         "--data x.csv --users 5 --least-ratings 10 --most-ratings 60 --rounds 3 "
         "--interval 4 --start 2 --dim 16 --restarts 3 --iterations 9 --seed 1 "
         "--learning-rate 0.3 --together --noise 0.1 --float16 --float64 "
+        "--implicit --all-items "
         "--set model.activation=gelu --set attack.spread=0.5 --quiet"
     )
     assert main([*words.split(), "--out", str(tmp_path)]) == 130
@@ -44,6 +47,8 @@ def test_options_reach_the_audit(asked, tmp_path):
             attack="mgradinv",
             embedding="known",
             data="x.csv",
+            implicit=True,
+            all_items=True,
             users=5,
             least_ratings=10,
             most_ratings=60,
@@ -92,6 +97,7 @@ def test_fewer_users_than_asked_is_an_interrupt(asked, tmp_path, capsys):
         ("--model ncff", "did you mean ncf"),
         ("--attack dlg", "attack is 'dlg'; expected one of factorization, mgradinv"),
         ("--model gmf --embedding know", "did you mean known"),
+        ("--implicit --attack factorization", "needs explicit ratings of known items"),
         ("--rounds 0", "--rounds: '0' is no whole number from 1"),
         ("--start -1", "--start: '-1' is no whole number from 0"),
         ("--learning-rate much", "--learning-rate: invalid float value: 'much'"),

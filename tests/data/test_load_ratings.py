@@ -94,3 +94,17 @@ def test_groups_hold_every_user_once_and_little_padding():
             assert not group.ratings[row, num:].any()
     with pytest.raises(InputError, match="user is 99"):
         grouped(ratings, [99])
+
+
+def test_a_group_of_every_item_marks_the_users_own():
+    ratings = generated_ratings(num_users=8, num_items=50)
+    (group,) = grouped(ratings, [5, 2, 7], scale=5, every_item=True)
+    assert sorted(group.users) == [2, 5, 7]
+    assert (group.items == np.arange(50)).all() and group.items.dtype == np.int32
+    for user, values, rated in zip(
+        group.users, group.ratings, group.rated, strict=True
+    ):
+        items, own = ratings.of(user)
+        np.testing.assert_array_equal(np.flatnonzero(rated), items)
+        np.testing.assert_allclose(values[items] * 5, own)
+        assert values.sum() * 5 == pytest.approx(own.sum())

@@ -77,6 +77,23 @@ def test_what_qualifies_the_verdict():
     assert "upper bound" in judge(fake_rated(users, config=known).report).details[0]
 
 
+def test_interactions_have_words_and_a_bar_of_their_own():
+    """Finding none has four in five right, and is worth nothing."""
+    none = {"exact": 0.8, "mae": 0.2, "guess_mae": 0.2, "f1": 0.0}
+    most = {"exact": 0.96, "mae": 0.05, "guess_mae": 0.2, "f1": 0.9}
+    asked = AuditConfig(implicit=True)
+    assert rate(rater(**none)) == "nothing" and rate(rater(**most)) == "most"
+    one = fake_rated([rater(0, **most), rater(1, **none)], config=asked).report
+    verdict = judge(one)
+    assert (
+        verdict.headline == "Most interactions of 1 of 2 users were recovered exactly."
+    )
+    details = " ".join(verdict.details)
+    assert "what is true of most items everywhere" in details
+    assert "other interactions make the same updates" in details
+    assert one["summary"]["f1_mean"] == pytest.approx(0.45)
+
+
 def test_the_summary_adds_up():
     users = [rater(0, mae=0.0), rater(1, **WRONG), rater(2, mae=None, exact=None)]
     summary = fake_rated(users).report["summary"]

@@ -27,6 +27,10 @@ class AttackEntry(NamedTuple):
     """Names in `RECOMMENDERS` that it attacks."""
     loop: bool
     """Whether it takes steps, so that iterations and restarts count."""
+    implicit: bool
+    """Whether it also finds interactions, ratings of 0 or 1."""
+    hidden: bool
+    """Whether it also finds which items are rated, where noise hides them."""
 
 
 ATTACKS: dict[str, AttackEntry] = {
@@ -36,7 +40,9 @@ ATTACKS: dict[str, AttackEntry] = {
         "after FedMF (Chai et al., arXiv 1906.05108) and MGradInv (Deng et al. 2025)",
         "closed form; matrix factorisation of explicit ratings, two rounds or more",
         ("mf",),
-        False,
+        loop=False,
+        implicit=False,
+        hidden=False,
     ),
     "mgradinv": AttackEntry(
         mgradinv,
@@ -44,15 +50,27 @@ ATTACKS: dict[str, AttackEntry] = {
         "Deng et al. 2025, re-derived from its abstract",
         "matches every round, with one set of ratings and embeddings of their own",
         ("mf", "gmf", "ncf"),
-        True,
+        loop=True,
+        implicit=True,
+        hidden=True,
     ),
 }
 """Every attack on ratings; of those that suit a model the first is its default."""
 
 
-def default_attack(model: str) -> str:
-    """The name of the attack on a model where none is asked for."""
-    return next(name for name, row in ATTACKS.items() if model in row.models)
+def default_attack(model: str, *, implicit: bool = False, hidden: bool = False) -> str:
+    """The name of the attack on a model where none is asked for.
+
+    Args:
+      model: a name in `RECOMMENDERS`.
+      implicit: whether ratings are interactions.
+      hidden: whether the rated items are to be found as well.
+    """
+    return next(
+        name
+        for name, row in ATTACKS.items()
+        if model in row.models and implicit <= row.implicit and hidden <= row.hidden
+    )
 
 
 def build_attack(name: str, model: Recommender, **options: Any) -> Attack:

@@ -21,16 +21,15 @@ import numpy as np
 
 from jaxinv.audits.progress import Progress
 from jaxinv.audits.recommender.attacks import ATTACKS, build_attack
-from jaxinv.audits.recommender.clients import simulated
+from jaxinv.audits.recommender.clients import held_by_clients, simulated
 from jaxinv.audits.recommender.config import AuditConfig
 from jaxinv.audits.recommender.judge import Judge, Judged, UserRatings
 from jaxinv.audits.recommender.record import record
 from jaxinv.data.raters import raters, spread
-from jaxinv.data.rating_grid import rating_grid
 from jaxinv.data.ratings import generated_ratings, load_ratings
 from jaxinv.federation import Clients, observed_steps
 from jaxinv.interrupt import held_interrupt
-from jaxinv.models.recommenders import RatingScale, Recommender, build_recommender
+from jaxinv.models.recommenders import Recommender, build_recommender
 from jaxinv.observation import Knowledge, Observation
 from jaxinv.precision import numerics
 from jaxinv.run import Runner
@@ -73,17 +72,14 @@ def _run(config: AuditConfig, tell: Callable[[Progress], None]) -> AuditResult:
         ratings = generated_ratings()
     else:
         ratings = load_ratings(Path(config.data))
+    held, scale = held_by_clients(ratings, implicit=config.implicit, seed=config.seed)
     model = build_recommender(
-        config.model,
-        # Which ratings can be given is public.
-        RatingScale(*rating_grid(ratings.rating)),
-        dim=config.dim,
-        **config.model_options,
+        config.model, scale, dim=config.dim, **config.model_options
     )
     runner, num_restarts = _runner(config, model)
     fitting = raters(ratings, config.least_ratings, config.most_ratings)
     users = spread(fitting, config.users)
-    judge = Judge(model, float(np.quantile(ratings.rating, 0.5, method="lower")))
+    judge = Judge(model, float(np.quantile(held.rating, 0.5, method="lower")))
     key_training, key_attack, key_transit = jax.random.split(
         jax.random.key(config.seed), 3
     )
@@ -115,11 +111,12 @@ def _run(config: AuditConfig, tell: Callable[[Progress], None]) -> AuditResult:
         for group, clients in simulated(
             key_training,
             model,
-            ratings,
+            held,
             users,
             steps,
             config.learning_rate,
             together=config.together,
+            every_item=config.all_items,
         ):
             for row, user in enumerate(group.users.tolist()):
                 if not stop.is_set():
@@ -144,7 +141,13 @@ def _seen(
     config: AuditConfig, key: jax.Array, sent: Observation, users: jax.Array
 ) -> Observation:
     """What arrives of one client, and what the attacker is told besides."""
-    seen = in_transit(key, sent, noise=config.noise, float16=config.float16)
+    seen = in_transit(
+        key,
+        sent,
+        noise=config.noise,
+        every_row=config.all_items,
+        float16=config.float16,
+    )
     granted = users if config.embedding == "known" else None
     return dataclasses.replace(seen, known=Knowledge(users=granted))
 
@@ -155,6 +158,8 @@ def _runner(config: AuditConfig, model: Recommender) -> tuple[Runner, int]:
     options = dict(config.attack_options)
     if ATTACKS[config.attack].loop:
         options["embedding"] = config.embedding
+        if config.all_items:
+            options.setdefault("items", "all")
         if config.iterations is not None:
             options["num_steps"] = config.iterations
     attack = build_attack(config.attack, model, **options)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinv.data.implicit import interactions
+from jaxinv.data.rating_grid import rating_grid
 from jaxinv.data.ratings import Group, Ratings, grouped
 from jaxinv.federation import (
     Clients,
@@ -19,7 +21,25 @@ from jaxinv.federation import (
     start,
     train_together,
 )
-from jaxinv.models.recommenders import Recommender
+from jaxinv.models.recommenders import RatingScale, Recommender
+
+INTERACTIONS = RatingScale(low=0.5, high=1.0, step=0.5, implicit=True)
+"""0 and 1, in the units of the data as in a profile's; the grid is not read."""
+
+
+def held_by_clients(
+    ratings: Ratings, *, implicit: bool, seed: int
+) -> tuple[Ratings, RatingScale]:
+    """What the clients train on, and its scale: which ratings can be given is public.
+
+    Args:
+      ratings: explicit ones.
+      implicit: whether they become interactions.
+      seed: of the negatives beside those.
+    """
+    if implicit:
+        return interactions(ratings, seed=seed), INTERACTIONS
+    return ratings, RatingScale(*rating_grid(ratings.rating))
 
 
 def simulated(
@@ -31,6 +51,7 @@ def simulated(
     learning_rate: float,
     *,
     together: bool = False,
+    every_item: bool = False,
 ) -> Iterator[tuple[Group, Clients]]:
     """Groups of users, each simulated when it is asked for.
 
@@ -43,12 +64,16 @@ def simulated(
       learning_rate: of clients and server.
       together: whether all users of the data train, once for all groups; else each
         observed user trains as if alone.
+      every_item: whether the server sees a row of every item, those of items that the
+        client does not train on being zero; see `jaxinv.data.ratings.grouped`.
     """
     training = (
         _everyone(key, model, ratings, steps, learning_rate) if together else None
     )
     # Wide groups: what is compiled for each costs more than what is padded.
-    for group in grouped(ratings, users, scale=model.scale.high, growth=4.0):
+    high = model.scale.high
+    groups = grouped(ratings, users, scale=high, growth=4.0, every_item=every_item)
+    for group in groups:
         if training is not None:
             yield group, observed_together(model, training, group)
         else:

@@ -36,7 +36,7 @@ class AuditConfig:
 
     Attributes:
       model: a name in `jaxinv.models.recommenders.RECOMMENDERS`.
-      attack: a name in `ATTACKS`; None takes the closed form where there is one.
+      attack: a name in `ATTACKS`; None takes the closed form where one will do.
       embedding: what MGradInv does about the private embedding, one of its
         `EMBEDDINGS`. "known" grants it to the attacker, who never has it: the audit
         is then of an upper bound, and its report says so.
@@ -46,6 +46,9 @@ class AuditConfig:
       together: whether every user trains; else only the one under attack does.
       learning_rate: of clients and server.
       data: a .csv or .npz of ratings; None takes generated ones.
+      implicit: whether clients train on interactions: items rated, and negatives.
+      all_items: whether each client sends a row for every item of the catalogue, with
+        noise on all, so that the attack has to find the rated ones.
       users: how many are attacked, spread evenly over those with enough ratings.
       least_ratings: of a user who is attacked.
       most_ratings: likewise; None sets no limit.
@@ -69,6 +72,8 @@ class AuditConfig:
     together: bool = False
     learning_rate: float = 0.05
     data: str | None = None
+    implicit: bool = False
+    all_items: bool = False
     users: int = 12
     least_ratings: int = 20
     most_ratings: int | None = None
@@ -88,7 +93,10 @@ class AuditConfig:
                 f"model is {self.model!r}; {nearest(self.model, RECOMMENDERS)}"
             )
         if self.attack is None:
-            object.__setattr__(self, "attack", default_attack(self.model))
+            attack = default_attack(
+                self.model, implicit=self.implicit, hidden=self.all_items
+            )
+            object.__setattr__(self, "attack", attack)
         check_whole(self, _LOWEST)
         self._check_attack()
         most, least = self.most_ratings, self.least_ratings
@@ -120,6 +128,12 @@ class AuditConfig:
                 f"attack is {self.attack!r} and model {self.model!r}; it attacks "
                 f"{', '.join(row.models)}, for others take mgradinv"
             )
+        for name, able in (("implicit", row.implicit), ("all_items", row.hidden)):
+            if getattr(self, name) and not able:
+                raise InputError(
+                    f"{name} is True; {self.attack} needs explicit ratings of known "
+                    "items, expected attack mgradinv"
+                )
         if self.embedding not in EMBEDDINGS:
             close = nearest(self.embedding, EMBEDDINGS)
             raise InputError(f"embedding is {self.embedding!r}; {close}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxinv import metrics
@@ -48,17 +49,23 @@ def marks(model: Recommender, truth: Profile, found: Profile) -> dict[str, jax.A
 
     Returns:
       Scalars: "mae" in the units of the data, "exact", the share of ratings that are
-      right once put on the grid, "auc", "embedding_error".
+      right once put on the grid, "auc", "embedding_error", "items_f1" of the items
+      that were found to be rated; of interactions also their "f1".
     """
     scale, rated = model.scale, truth.rated
-    return {
+    every = jnp.ones_like(rated)
+    values = {
         "mae": scale.high * metrics.rating_mae(truth.ratings, found.ratings, rated),
         "exact": metrics.exact_ratings(
             truth.ratings, scale.snapped(found.ratings), rated
         ),
         "auc": metrics.interaction_auc(truth.ratings, found.ratings, rated),
         "embedding_error": metrics.embedding_error(truth.user, found.user.value),
+        "items_f1": metrics.interaction_f1(rated, found.rated, every),
     }
+    if scale.implicit:
+        values["f1"] = metrics.interaction_f1(truth.ratings, found.ratings, rated)
+    return values
 
 
 class Judge:

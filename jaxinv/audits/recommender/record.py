@@ -43,6 +43,9 @@ def record(
     assert config.attack is not None
     row = ATTACKS[config.attack]
     known = config.embedding == "known"
+    # Rows of zeros, without noise on them, tell by themselves.
+    hidden = config.all_items and config.noise > 0
+    low, high = (scale.high * end for end in scale.box())
     stopped = any(user["status"] == "INTERRUPTED" for user in users)
     return {
         "case": "recommender",
@@ -54,10 +57,16 @@ def record(
         if config.noise
         else "none",
         "knowledge": [
-            *("parameters", "updates", "items", "scale"),
+            *("parameters", "updates"),
+            *([] if hidden else ["items"]),
+            "scale",
             *(["embedding"] if known else []),
         ],
-        "withheld": ["ratings", *([] if known else ["embedding"])],
+        "withheld": [
+            "ratings",
+            *(["items"] if hidden else []),
+            *([] if known else ["embedding"]),
+        ],
         "seed": config.seed,
         "device": str(jax.devices()[0].device_kind),
         "versions": versions(),
@@ -69,7 +78,11 @@ def record(
             "num_items": ratings.num_items,
             "num_ratings": len(ratings.rating),
             "num_fitting": num_fitting,
-            "scale": {"low": scale.low, "high": scale.high, "step": scale.step},
+            "scale": {
+                "low": low,
+                "high": high,
+                "step": 1.0 if scale.implicit else scale.step,
+            },
         },
         "command": config.command(),
         "settings": settings(config, **resolved),
@@ -85,6 +98,12 @@ def summary(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
     wrong = [user["exact"] != 1 for user in users]
     matched = [(user["gradient_loss"] or 0) < MATCHED for user in users]
     statuses = [user["status"] for user in users]
+    # F1 scores: of the rated items, and of interactions in an audit of those.
+    f1 = {
+        f"{name}_mean": _interval([user[name] for user in users])[0]
+        for name in ("items_f1", "f1")
+        if name in users[0]
+    }
     return {
         "users": len(users),
         "exact_share": 1 - float(np.mean(wrong)),
@@ -93,6 +112,7 @@ def summary(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "guess_mae_mean": _interval([user["guess_mae"] for user in users])[0],
         "guess_exact_mean": _interval([user["guess_exact"] for user in users])[0],
         "matched_but_wrong_share": float(np.mean(np.logical_and(wrong, matched))),
+        **f1,
         "gave_up_share": statuses.count("GAVE_UP") / len(users),
         "statuses": {name: statuses.count(name) for name in sorted(set(statuses))},
     }

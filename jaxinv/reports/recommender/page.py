@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from jaxinv.reports.folder import fresh_folder, jsonable, write_both
 from jaxinv.reports.page import render_page
 from jaxinv.reports.recommender.strip import strip
-from jaxinv.reports.recommender.verdict import RATINGS, STATUSES, judge, rate
+from jaxinv.reports.recommender.verdict import (
+    RATINGS,
+    judge,
+    noun,
+    rate,
+    words,
+)
 from jaxinv.reports.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ def write_report(result: AuditResult, out: str | os.PathLike[str]) -> Path:
 def render(result: AuditResult, verdict: Verdict) -> str:
     """The page, as text; see `page.html.j2` for what it says."""
     report = jsonable(result.report)
-    scale = report["dataset"]["scale"]
+    scale, called = report["dataset"]["scale"], words(report, RATINGS)
     drawn = {
         row.user: strip(row, scale["low"], scale["high"])
         for row in _spread(result.ratings)
@@ -55,8 +61,8 @@ def render(result: AuditResult, verdict: Verdict) -> str:
             for user in report["users"]
             if user["user"] in drawn
         ],
-        ratings={user["user"]: RATINGS[rate(user)] for user in report["users"]},
-        statuses=STATUSES,
+        rating=noun(report),
+        ratings={user["user"]: called[rate(user)] for user in report["users"]},
     )
 
 

@@ -8,34 +8,47 @@ from typing import Any
 from jaxinv.reports.verdict import Verdict, count
 
 MOST = 0.8
-"""Share of a user's ratings that are exact from which most of them are called so."""
+"""Share of a user's ratings that are exact from which most of them are called so; of
+interactions the F1 score."""
 
 CLOSER = 0.5
 """A mean error of this share of a guess's, or less, is called closer than guessing."""
 
 RATINGS = {
-    "exact": "every rating exact",
-    "most": "most ratings exact",
+    "exact": "every {rating} exact",
+    "most": "most {rating}s exact",
     "closer": "closer than guessing",
     "nothing": "little or nothing",
 }
-"""What one user's ratings can be called, worst leak first."""
+"""What one user's ratings or interactions can be called, worst leak first."""
 
 STATUSES = {
-    "GAVE_UP": "the attack gave up: what it observed does not determine the ratings",
-    "UNDERDETERMINED": "the attack says itself that other ratings fit as well",
+    "GAVE_UP": "the attack gave up: what it observed does not determine the {rating}s",
+    "UNDERDETERMINED": "the attack says itself that other {rating}s fit as well",
     "DIVERGED": "every start of the attack diverged",
     "INTERRUPTED": "the attack was stopped on its way",
 }
 """What the attack said of its own result, where it did not end well."""
 
 
+def noun(report: Mapping[str, Any]) -> str:
+    """What the audit's clients train on: `rating`, or `interaction`."""
+    return "interaction" if report["settings"]["implicit"] else "rating"
+
+
+def words(report: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, str]:
+    """`RATINGS` or `STATUSES` as they read in this report."""
+    return {key: text.format(rating=noun(report)) for key, text in table.items()}
+
+
 def rate(user: Mapping[str, Any]) -> str:
     """The key of `RATINGS` for one user."""
     mae, exact, guess = user["mae"], user["exact"], user["guess_mae"]
+    # Most interactions are negatives, so that who finds none has most of them right.
+    share = user.get("f1", exact)
     if exact == 1:
         return "exact"
-    if exact is not None and exact >= MOST:
+    if share is not None and share >= MOST:
         return "most"
     if mae is not None and mae <= CLOSER * guess:
         return "closer"
@@ -50,18 +63,18 @@ def judge(report: Mapping[str, Any]) -> Verdict:
         return Verdict("none", "No user was finished; there is nothing to judge.", ())
     ratings = [rate(user) for user in users]
     exact, most, closer = (ratings.count(r) for r in ("exact", "most", "closer"))
-    of = f"of {count(n, 'user')}"
+    of, rating = f"of {count(n, 'user')}", noun(report)
     if exact:
         level = "exact"
-        headline = f"Every rating of {exact} {of} was recovered exactly."
+        headline = f"Every {rating} of {exact} {of} was recovered exactly."
     elif most:
         level = "recognisable"
-        headline = f"Most ratings of {most} {of} were recovered exactly."
+        headline = f"Most {rating}s of {most} {of} were recovered exactly."
     elif closer:
         level = "traces"
         headline = (
-            f"The ratings of {closer} {of} were partly recovered: at most half as far "
-            "off as a guess."
+            f"The {rating}s of {closer} {of} were partly recovered: at most half as "
+            "far off as a guess."
         )
     elif report["summary"]["gave_up_share"] == 1:
         level = "nothing"
@@ -75,7 +88,7 @@ def judge(report: Mapping[str, Any]) -> Verdict:
 
 def _details(report: Mapping[str, Any]) -> list[str]:
     summary, found = report["summary"], []
-    n = summary["users"]
+    n, rating = summary["users"], noun(report)
     if "embedding" in report["knowledge"]:
         found.append(
             "The attacker was given the users' private embeddings, which never leave a "
@@ -86,19 +99,27 @@ def _details(report: Mapping[str, Any]) -> list[str]:
     if report["interrupted"]:
         found.append("The audit was stopped early: users not begun are missing.")
     if summary["guess_mae_mean"] is not None:
+        implicit = rating == "interaction"
+        guess = "what is true of most items" if implicit else "the data's median rating"
         found.append(
-            f"Who says the data's median rating everywhere, without any update, is off "
+            f"Who says {guess} everywhere, without any update, is off "
             f"by {summary['guess_mae_mean']:.2g} on average and right for "
-            f"{100 * summary['guess_exact_mean']:.0f} % of the ratings."
+            f"{100 * summary['guess_exact_mean']:.0f} % of the {rating}s."
         )
-    for name, words in STATUSES.items():
+    if "items" in report["withheld"] and summary.get("items_f1_mean") is not None:
+        found.append(
+            "Which items are rated was hidden by noise on every row: the attack found "
+            f"them with an F1 score of {summary['items_f1_mean']:.2f} on average."
+        )
+    for name, text in words(report, STATUSES).items():
         times = summary["statuses"].get(name, 0)
         if times:
-            found.append(f"For {times} of {count(n, 'user')} {words}.")
+            found.append(f"For {times} of {count(n, 'user')} {text}.")
     wrong = round(n * summary["matched_but_wrong_share"])
     if wrong:
         found.append(
-            f"For {wrong} of {count(n, 'user')} the recovered ratings explain the "
-            "updates perfectly and some are wrong: other ratings make the same updates."
+            f"For {wrong} of {count(n, 'user')} the recovered {rating}s explain the "
+            f"updates perfectly and some are wrong: other {rating}s make the same "
+            "updates."
         )
     return found
