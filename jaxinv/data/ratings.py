@@ -68,13 +68,13 @@ def load_ratings(path: Path) -> Ratings:
       OSError: the system refuses to open or read it.
     """
     path = Path(path)
-    if path.suffix.lower() == ".npz":
-        columns = _from_npz(path)
-    elif path.suffix.lower() == ".csv":
-        columns = _from_csv(path)
-    else:
+    readers = {".npz": _from_npz, ".csv": _from_csv}
+    if path.suffix.lower() not in readers:
         raise InputError(f"data is {path.name!r}; expected a .csv or .npz of ratings")
-    return _checked(columns, path.name)
+    try:
+        return _checked(readers[path.suffix.lower()](path), path.name)
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
 
 
 def generated_ratings(
