@@ -161,6 +161,8 @@ def _said(row: Row, key: str) -> str:
         return ", ".join(f"{k} {v}" for k, v in (value or {}).items())
     if key in AXES:
         return f"{key} {_value(row, key):g}"
+    if key == "float64":
+        return key if value else "float32"
     if isinstance(value, bool):
         return key.replace("_", " ") if value else ""
     if isinstance(value, (int, float)):
