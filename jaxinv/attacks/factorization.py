@@ -28,7 +28,7 @@ from jaxinv.observation import Observation
 from jaxinv.rounds import PerRound, round_weights
 
 UNFIT = 0.1
-"""From this score on, a solution does not explain the updates."""
+"""Of the updates' squared norm: with so much left, a solution does not explain them."""
 
 DRAWS = 8
 """Of noise, to learn how far off the ratings may be."""
@@ -140,7 +140,11 @@ def _attack(observation: Observation, model: Recommender) -> Reconstruction:
     beyond = rated & ((ratings < low - slack) | (ratings > high + slack))
     few = count * (rounds - 1) < 2 * rounds - 1
     status = determined(error, model.scale)
-    unfit = ~found.real | beyond.any() | (score > UNFIT)
+    # Over all rounds together: of one that has converged, little but rounding is left.
+    share = jnp.sum(weights * apart2[:, 0, 0]) / _or_one(
+        jnp.sum(weights * size2[:, 0, 0])
+    )
+    unfit = ~found.real | beyond.any() | (share > UNFIT)
     status = jnp.where(unfit, Status.GAVE_UP, status)
     status = jnp.where(few, Status.UNDERDETERMINED, status)
     status = jnp.where(rated.any(), status, Status.GAVE_UP)
