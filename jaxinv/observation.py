@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.errors import InputError, KnowledgeError
+from jaxinv.graph import GraphSpec, graph
 from jaxinv.local_training import LocalTraining
-from jaxinv.options import check_choice
+from jaxinv.options import check_choice, check_positive
 from jaxinv.received import (
     check_local_training,
     check_update,
@@ -43,6 +44,10 @@ class Knowledge:
         pytree_node=False, default=None
     )
     """How the client trained, where it sent a delta. Static."""
+    num_nodes: int | None = flax.struct.field(pytree_node=False, default=None)
+    """n, how many nodes the client's graph has. Static."""
+    adjacency: jax.Array | None = None
+    """`[n, n]`, zeros and ones, the edges of the client's graph."""
 
     def granted(self) -> tuple[str, ...]:
         """Names of what is granted, for reports."""
@@ -72,7 +77,8 @@ class Observation:
     num_examples: int = flax.struct.field(pytree_node=False)
     """N, the number of examples in the secret batch."""
     spec: Any = flax.struct.field(pytree_node=False)
-    """What an example looks like: a `Spec`, or a recommender's `RatingScale`."""
+    """What an example looks like: a `Spec`, a recommender's `RatingScale`, or a
+    `GraphSpec`."""
     weights: jax.Array | None = None
     """`[rounds]`, how much each round counts, 0 for one that is missing; None where
     all count alike."""
@@ -164,11 +170,13 @@ def observe(
     update: Any,
     *,
     num_examples: int,
-    spec: Spec,
+    spec: Spec | GraphSpec,
     labels: Any = None,
     batch_stats: dict[str, Moments] | None = None,
     sent: str = "gradient",
     local_training: LocalTraining | None = None,
+    num_nodes: int | None = None,
+    adjacency: Any = None,
 ) -> Observation:
     """An observation of one round, checked.
 
@@ -176,14 +184,18 @@ def observe(
       params: what the server sent: a tree of arrays, or `Variables`.
       update: what the client returned, same structure and shapes as the params that
         are trained.
-      num_examples: N, the size of the client's batch.
+      num_examples: N, the size of the client's batch; 1 for a graph.
       spec: what an example looks like.
-      labels: `[N]` integers if the attacker is granted them, else None.
+      labels: `[N]` integers if the attacker is granted them, else None. Of a graph's
+        node task `[n]`, which grants `num_nodes`.
       batch_stats: moments by batch-norm layer if the attacker is granted them.
       sent: what the update is: a "gradient", a "delta" of the weights (after local
         training minus before), or the new "weights", which become a delta here.
       local_training: how the client trained if the attacker is granted it; not for a
         gradient.
+      num_nodes: n of the client's graph, if the attacker is granted it.
+      adjacency: `[n, n]` of the client's graph in the order of the labels, if the
+        attacker is granted it; grants `num_nodes`.
 
     Raises:
       InputError: the update does not fit the params, is not finite, or an argument
@@ -199,8 +211,13 @@ def observe(
     named, structure = dict(named_leaves(update)), jax.tree.structure(trained(params))
     names = [name for name, _ in named_leaves(trained(params))]
     update = jax.tree.unflatten(structure, [named[name] for name in names])
+    num_nodes, adjacency = _checked_graph(num_nodes, adjacency, labels, spec)
+    if isinstance(spec, GraphSpec) and num_examples != 1:
+        raise InputError(f"num_examples is {num_examples}; expected 1, a graph")
     if labels is not None:
-        labels = checked_labels(labels, num_examples, spec.num_classes)
+        of_nodes = isinstance(spec, GraphSpec) and spec.task == "node"
+        count = num_nodes if of_nodes and num_nodes else num_examples
+        labels = checked_labels(labels, count, spec.num_classes)
     if batch_stats is not None:
         batch_stats = checked_batch_stats(batch_stats)
     check_choice("sent", sent, SENT)
@@ -216,9 +233,39 @@ def observe(
         params=jax.tree.map(one_round, params),
         update=jax.tree.map(one_round, update),
         known=Knowledge(
-            labels=labels, batch_stats=batch_stats, local_training=local_training
+            labels=labels,
+            batch_stats=batch_stats,
+            local_training=local_training,
+            num_nodes=num_nodes,
+            adjacency=adjacency,
         ),
         num_examples=int(num_examples),
         spec=spec,
         sent="gradient" if sent == "gradient" else "delta",
     )
+
+
+def _checked_graph(num_nodes: Any, adjacency: Any, labels: Any, spec: Any):
+    """Node count and adjacency; the count follows from what else is granted."""
+    if not isinstance(spec, GraphSpec):
+        if num_nodes is not None or adjacency is not None:
+            raise InputError("num_nodes or adjacency without a GraphSpec as spec")
+        return None, None
+    counts = {}
+    if num_nodes is not None:
+        num_nodes = int(num_nodes) if isinstance(num_nodes, np.integer) else num_nodes
+        check_positive("num_nodes", num_nodes)
+        counts["num_nodes"] = num_nodes
+    if adjacency is not None:
+        try:
+            adjacency = np.asarray(adjacency, np.float32)
+        except (TypeError, ValueError):
+            raise InputError("adjacency is no array; expected [n, n] numbers") from None
+        rows = max(1, adjacency.shape[0]) if adjacency.ndim else 1
+        adjacency = jnp.asarray(graph(np.zeros((rows, 1)), adjacency, 0).adjacency)
+        counts["adjacency"] = rows
+    if labels is not None and spec.task == "node":
+        counts["labels"] = np.size(labels)
+    if len(set(counts.values())) > 1:
+        raise InputError(f"numbers of nodes differ: {counts}; expected one n for all")
+    return next(iter(counts.values()), None), adjacency

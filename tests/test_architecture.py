@@ -15,6 +15,8 @@ KERNELS = Path(jaxinv_kernels.__file__).parent
 # Floors from the ground up, as the design's sentence is read.
 FLOORS = [
     {"errors", "interrupt"},
+    {"graph"},
+    {"isomorphism"},
     {"options", "target", "data", "memory", "adam"},
     {"adapters", "layers", "second_order", "metrics", "local_training"},
     {"factored"},

@@ -1,6 +1,11 @@
 """Metrics: judges of a reconstruction, the only part that knows the truth."""
 
+from jaxinv.isomorphism import isomorphic as isomorphic
 from jaxinv.metrics.align import align as align
+from jaxinv.metrics.graph_similarity import full as full
+from jaxinv.metrics.graph_similarity import gsm as gsm
+from jaxinv.metrics.graphs import GraphScores as GraphScores
+from jaxinv.metrics.graphs import judge_graph as judge_graph
 from jaxinv.metrics.identifiability import identifiability as identifiability
 from jaxinv.metrics.images import mse as mse
 from jaxinv.metrics.images import psnr as psnr

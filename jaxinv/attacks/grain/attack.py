@@ -1,0 +1,299 @@
+"""GRAIN: the client's whole graph from one gradient, exactly, with a certificate.
+
+Drencheva, Petrov, Baader, Dimitrov and Vechev, "GRAIN: Exact Graph Reconstruction from
+Gradients", ICLR 2025, arXiv 2503.01838: rows of features, then neighbourhoods of
+growing depth, are tested for membership in the span of a layer's gradient. What follows
+is ours: how many nodes there are of each type solves a linear system (the readout's
+gradient), and the graphs are the simple graphs that match all half-edges, all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxinv.attacks.grain.assembly import Search
+from jaxinv.attacks.grain.counting import integer_counts, proportional_counts
+from jaxinv.attacks.grain.multiplicities import Counts, graph_label, shares, system
+from jaxinv.attacks.grain.node_types import node_types
+from jaxinv.attacks.grain.outcome import Certificate, GaveUp, Recovered
+from jaxinv.attacks.grain.scoring import distances
+from jaxinv.attacks.grain.tower import base_index, level_span, towers
+from jaxinv.attacks.grain.types import Types
+from jaxinv.attacks.span import Span
+from jaxinv.graph import Graph
+from jaxinv.isomorphism import isomorphic
+from jaxinv.models.graph_networks.base import GraphModel
+from jaxinv.observation import Observation, mean_gradient
+
+
+class Domain(NamedTuple):
+    """What is known of the graphs beside their features' vocabulary."""
+
+    node: Callable[[np.ndarray], np.ndarray] | None = None
+    """`(features [N, F]) -> [N] bool`, which rows a node can have."""
+    cost: Callable[[Graph], float] | None = None
+    """How unlikely a graph is among those with one gradient; infinite: impossible."""
+
+
+ANY = Domain()
+"""Nothing is."""
+
+
+class Limits(NamedTuple):
+    """Where the attack gives up."""
+
+    candidates: int = 30_000_000
+    """Neighbourhoods tested in one level."""
+    nodes: int = 100
+    """Of a graph."""
+    class_nodes: int = 24
+    """Of the graphs of a class, where the smallest one has fewer."""
+    graphs: int = 64
+    """Of a class that is listed."""
+    seconds: float = 10.0
+    """Of the search for graphs of one set of nodes."""
+
+
+LIMITS = Limits()
+MOST_TOWERS = 12
+"""Tried, should the first not lead to a graph."""
+MOST_SETS = 50
+"""Sets of nodes of one size, where the shares are not determined."""
+SIZE_COST = 0.25
+"""Of a node that a graph has more than the smallest of its class."""
+ACCEPT = 1e-5
+"""Relative distance of gradients up to which a graph is said to have the client's; the
+rounding of a float32 gradient is some 1e-7, another graph's distance some 1e-2."""
+
+
+def grain(
+    model: GraphModel,
+    observation: Observation,
+    *,
+    domain: Domain = ANY,
+    limits: Limits = LIMITS,
+) -> Recovered:
+    """Recovers the graph behind one gradient.
+
+    Runs on the host, with its products of matrices on JAX's device.
+
+    Args:
+      model: the network, whose features state the degree of a node.
+      observation: one gradient, or one round of local training.
+      domain: what is known of the graphs.
+      limits: where to give up.
+
+    Raises:
+      InputError: the features do not state the degree, or have groups that are not
+        exclusive.
+    """
+    params, _ = observation.round(0)
+    update = mean_gradient(observation, who="grain")
+    return Attempt(model, params, update, domain, limits).run()
+
+
+class Attempt:
+    """One run of the attack; keeps what was found should it give up."""
+
+    def __init__(
+        self,
+        model: GraphModel,
+        params: Any,
+        update: Any,
+        domain: Domain,
+        limits: Limits,
+    ):
+        """Takes what `grain` does, of one round."""
+        self.model, self.params, self.update = model, params, update
+        self.domain, self.limits = domain, limits
+        self.seconds: dict[str, float] = {}
+        self.counts: dict[str, Any] = {}
+        self.tower: list[Types] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+    def run(self) -> Recovered:
+        """From the gradient to the class of graphs."""
+        model, spec = self.model, self.model.spec
+        try:
+            with self.stage("node types"):
+                factors = model.factors(self.update, 0)
+                nodes, whole = node_types(spec, factors, self.domain.node)
+                self.counts["node types"] = nodes.num
+            with self.stage("spans"):
+                spans = [
+                    level_span(model, self.update, level)
+                    for level in range(1, model.depth + 1)
+                ]
+                self.counts["ranks"] = [found.rank for found in (whole, *spans)]
+            return self._solve(nodes, spans)
+        except GaveUp as end:
+            return Recovered(
+                certificate=Certificate.GAVE_UP,
+                graph=None,
+                graphs=(),
+                complete=False,
+                distance=np.inf,
+                stage=end.stage,
+                reason=end.reason,
+                seconds=self.seconds,
+                counts=self.counts,
+            )
+
+    def _solve(self, nodes: Types, spans: list[Span]) -> Recovered:
+        """From the types of nodes on: the first tower that leads to a graph.
+
+        Raises:
+          GaveUp: none does; what was wrong with the first.
+        """
+        options = towers(self.model, self.params, nodes, spans, self.limits.candidates)
+        failed = None
+        for _ in range(MOST_TOWERS):
+            try:
+                with self.stage("neighbourhoods"):
+                    self.tower = next(options)
+                    self.counts["types"] = [types.num for types in self.tower]
+                with self.stage("multiplicities"):
+                    sets = self._sets(spans[-1])
+                with self.stage("assembly"):
+                    return self._graphs(sets)
+            except StopIteration:
+                break
+            except GaveUp as end:
+                failed = failed or end
+        assert failed is not None
+        raise failed
+
+    def _sets(self, whole: Span) -> Iterator[Counts]:
+        """Sets of nodes that the readout's gradient allows, the smallest first."""
+        last, base = self.tower[-1], base_index(self.tower)
+        features = self.tower[0].rows[base]
+        fed = np.asarray(self.model.readout_inputs(features, last.rows))
+        fed = np.concatenate([fed, np.ones((len(fed), 1))], 1)
+        found = system(self.model, self.params, self.update, last, fed, whole)
+        solution, only = shares(found)
+        self.counts["shares determined"] = only
+        if only:
+            return proportional_counts(found, solution, last, self.limits.nodes)
+        return integer_counts(found, last, self.limits.nodes, MOST_SETS)
+
+    def _graphs(self, sets: Iterator[Counts]) -> Recovered:
+        """The class of graphs: of the smallest size, and of others within the limit.
+
+        A mean over nodes does not count them, so covers (graphs with every type k times
+        as often) have the same gradient. Copies beside each other are left out.
+
+        Raises:
+          GaveUp: no graph has the gradient.
+        """
+        found: list[Member] = []
+        complete, tried, most = True, 0, self.limits.nodes
+        deadline = time.monotonic() + self.limits.seconds
+        for counts in sets:
+            size = len(counts.types)
+            if size > most:
+                break
+            tried += 1
+            left = deadline - time.monotonic()
+            members, whole = self._realised(counts, left)
+            complete &= whole
+            found += [m for m in members if not _copies(m.graph, found)]
+            if any(member.cost < np.inf for member in found):
+                most = max(self.limits.class_nodes, min(m.size for m in found))
+        if not found:
+            raise GaveUp("assembly", f"none of {tried} sets of nodes makes a graph")
+        # What the domain rules out is dropped, unless it rules out everything.
+        possible = [m for m in found if m.cost < np.inf] or found
+        possible.sort(key=lambda member: member.cost + SIZE_COST * member.size)
+        graphs = tuple(member.graph for member in possible)
+        only = complete and len(graphs) == 1
+        return Recovered(
+            certificate=Certificate.UNIQUE if only else Certificate.AMBIGUOUS,
+            graph=graphs[0],
+            graphs=graphs,
+            complete=complete,
+            distance=possible[0].distance,
+            stage="done",
+            reason="",
+            seconds=self.seconds,
+            counts=self.counts,
+        )
+
+    def _realised(self, counts: Counts, seconds: float) -> tuple[list[Member], bool]:
+        """Different graphs of these nodes with the gradient, and whether it is all."""
+        base = base_index(self.tower)
+        features = self.model.spec.denormalise(self.tower[0].rows[base])
+        search = Search(self.tower[-1], counts, seconds=seconds)
+        fresh: list[Graph] = []
+        whole = True
+        for adjacency in search.graphs():
+            graph = self._graph(features, counts, adjacency)
+            if any(isomorphic(graph, other) for other in fresh):
+                continue
+            fresh.append(graph)
+            if len(fresh) >= self.limits.graphs:
+                whole = False
+                break
+        off = distances(self.model, self.params, self.update, fresh)
+        cost = self.domain.cost or (lambda graph: 0.0)
+        members = [
+            Member(graph, float(distance), cost(graph))
+            for graph, distance in zip(fresh, off, strict=True)
+            if distance < ACCEPT
+        ]
+        return members, whole and not search.exhausted
+
+    def _graph(
+        self, features: np.ndarray, counts: Counts, adjacency: np.ndarray
+    ) -> Graph:
+        labels = counts.labels.astype(np.int32)
+        if self.model.spec.task == "graph":
+            labels = np.asarray(graph_label(self.update), np.int32)
+        mask = np.ones(len(adjacency), np.float32)
+        return Graph(features[counts.types], adjacency, mask, labels)
+
+
+class Member(NamedTuple):
+    """A graph with the client's gradient."""
+
+    graph: Graph
+    distance: float
+    """Of its gradient, relative."""
+    cost: float
+    """What the domain says of it."""
+
+    @property
+    def size(self) -> int:
+        """Its number of nodes."""
+        return len(self.graph.mask)
+
+
+def _copies(graph: Graph, found: list[Member]) -> bool:
+    """Whether it is a smaller graph of the class, several times."""
+    for member in found:
+        times, rest = divmod(len(graph.mask), member.size)
+        if rest or times < 2:
+            continue
+        small = member.graph
+        copied = Graph(
+            np.tile(small.features, (times, 1)),
+            np.kron(np.eye(times, dtype=np.float32), small.adjacency),
+            np.tile(small.mask, times),
+            graph.labels,
+        )
+        if isomorphic(graph, copied):
+            return True
+    return False

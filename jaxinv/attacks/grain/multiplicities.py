@@ -1,0 +1,173 @@
+"""How many nodes there are of each type.
+
+The readout's gradient is a sum over nodes of one known matrix per type (slope times
+input, both functions of the type alone), so the shares of the types solve a linear
+system with non-negative unknowns. Types that no node has get share 0; node counts are
+the smallest integers in these proportions that agree about their edges.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+
+from jaxinv.attacks.grain.outcome import GaveUp
+from jaxinv.attacks.grain.types import Types
+from jaxinv.attacks.span import Span
+from jaxinv.models.graph_networks.base import GraphModel, readout_slopes
+
+STAGE = "multiplicities"
+CONFIDENT = 30.0
+"""Standard errors that a share may be off."""
+
+
+class Entry(NamedTuple):
+    """What nodes there may be: types of the last level, with labels."""
+
+    types: np.ndarray
+    """`[E]`, index of a type of the last level."""
+    labels: np.ndarray
+    """`[E]`, of the nodes (0 in a graph task)."""
+
+
+class System(NamedTuple):
+    """`matrix @ shares = target`, of full row information, few rows."""
+
+    entries: Entry
+    """What the columns are."""
+    matrix: np.ndarray
+    """`[R, E]`."""
+    target: np.ndarray
+    """`[R]`."""
+    noise: float
+    """Rounding of the target, in its unit."""
+
+
+def graph_label(update: Any) -> int:
+    """The label of a graph task, from the output bias.
+
+    Its gradient is (sigmoid(logits) - label) / C: negative for the true class alone.
+    """
+    return int(np.argmin(np.asarray(update["readout"][-1]["bias"])))
+
+
+def system(
+    model: GraphModel,
+    params: Any,
+    update: Any,
+    types: Types,
+    inputs: np.ndarray,
+    whole: Span,
+) -> System:
+    """The linear system of the shares.
+
+    Args:
+      model: the network.
+      params: its weights.
+      update: the gradient.
+      types: of the last level.
+      inputs: `[T, U + 1]`, what the readout is fed of each type, and 1.
+      whole: the span of the readout's inputs.
+    """
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), params)
+        fed = jnp.asarray(inputs[:, :-1])
+        entries, ahead = _slopes_ahead(model, wide, update, fed)
+        activation = model.readout_activation
+        slopes = readout_slopes(wide, fed[entries.types], ahead, activation)
+        slopes = np.asarray(slopes) / whole.scale
+    left = inputs[entries.types] @ whole.basis
+    # Slopes outside the right span must cancel: they are rows of the system as well.
+    outside = slopes - slopes @ whole.right @ whole.right.T
+    _, values, more = np.linalg.svd(outside, full_matrices=False)
+    more = more[values > 1e-9 * max(np.linalg.norm(slopes), 1e-300)]
+    right = np.concatenate([whole.right, more.T], 1)
+    matrix = np.einsum("er,es->rse", left, slopes @ right).reshape(-1, len(slopes))
+    target = np.zeros((whole.rank, right.shape[1]))
+    target[:, : whole.rank] = np.diag(whole.values)
+    # As many rows as columns hold all there is.
+    q, r = np.linalg.qr(np.concatenate([matrix, target.reshape(-1, 1)], 1))
+    del q
+    return System(entries, r[:, :-1], r[:, -1], whole.noise)
+
+
+def _slopes_ahead(
+    model: GraphModel, params: Any, update: Any, fed: jax.Array
+) -> tuple[Entry, jax.Array]:
+    """Entries and the loss's slope by their logits, times the number of nodes."""
+    num, classes = len(fed), model.spec.num_classes
+    if model.spec.task == "graph":
+        bias = jnp.asarray(np.asarray(update["readout"][-1]["bias"], np.float64))
+        entries = Entry(np.arange(num), np.zeros(num, int))
+        return entries, jnp.tile(bias, (num, 1))
+    logits = model.readout(params, fed)
+    entries = Entry(*np.divmod(np.arange(num * classes), classes))
+    labels = jax.nn.one_hot(entries.labels, classes, dtype=jnp.float64)
+    return entries, (jax.nn.sigmoid(logits[entries.types]) - labels) / classes
+
+
+class Counts(NamedTuple):
+    """One possible set of nodes."""
+
+    types: np.ndarray
+    """`[n]`, type of the last level of each node, sorted."""
+    labels: np.ndarray
+    """`[n]`."""
+
+
+def shares(found: System) -> tuple[np.ndarray, bool]:
+    """The non-negative solution, and whether it is the only one.
+
+    Raises:
+      GaveUp: there is none: some true type is missing, or the gradient is noisy.
+    """
+    solution, rest = scipy.optimize.nnls(
+        found.matrix, found.target, maxiter=30 * found.matrix.shape[1] + 100
+    )
+    size = np.linalg.norm(found.target)
+    rows = len(found.target)
+    if rest > CONFIDENT * found.noise * np.sqrt(rows) + 1e-10 * size:
+        raise GaveUp(
+            STAGE,
+            "no number of the types found explains the gradient (off by "
+            f"{rest / size:.1e} of it): a type is missing, or the gradient is inexact",
+        )
+    values = np.linalg.svd(found.matrix, compute_uv=False)
+    rank = int((values > CONFIDENT * found.noise).sum())
+    return solution, rank == found.matrix.shape[1]
+
+
+def handshakes(types: Types, entries: Entry) -> np.ndarray:
+    """`[P, E]`: times the counts 0, where edges have two ends.
+
+    One row for each pair of types one level below: those of the one that expect the
+    other as a neighbour minus those of the other that expect the one.
+    """
+    rows: dict[tuple[int, int], np.ndarray] = {}
+    for column, t in enumerate(entries.types):
+        own = int(types.own[t])
+        others = types.others[t]
+        for other in others[others >= 0].tolist():
+            if other == own:
+                continue
+            pair, sign = ((own, other), 1) if own < other else ((other, own), -1)
+            row = rows.setdefault(pair, np.zeros(len(entries.types)))
+            row[column] += sign
+    empty = np.zeros((0, len(entries.types)))
+    return np.stack(list(rows.values())) if rows else empty
+
+
+def loops(types: Types, entries: Entry) -> np.ndarray:
+    """`[Q, E]`: times the counts even, where both ends are of one type."""
+    found: dict[int, np.ndarray] = {}
+    for column, t in enumerate(entries.types):
+        own = int(types.own[t])
+        ends = int((types.others[t] == own).sum())
+        if ends:
+            found.setdefault(own, np.zeros(len(entries.types)))[column] = ends
+    empty = np.zeros((0, len(entries.types)))
+    return np.stack(list(found.values())) if found else empty

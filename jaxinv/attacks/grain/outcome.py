@@ -1,0 +1,51 @@
+"""What an exact attack on a graph can end in."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+from jaxinv.graph import Graph
+
+
+class Certificate(enum.Enum):
+    """What the gradient is known to say."""
+
+    UNIQUE = "unique"
+    """One graph alone, up to the order of its nodes."""
+    AMBIGUOUS = "ambiguous"
+    """Several graphs give this gradient; no attack can tell them apart."""
+    GAVE_UP = "gave up"
+    """Not solved; see the stage and the reason."""
+
+
+class GaveUp(Exception):  # noqa: N818 - an outcome, not an error
+    """Raised inside the attack, caught by it: the stage ends here."""
+
+    def __init__(self, stage: str, reason: str):
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+
+class Recovered(NamedTuple):
+    """What came of one gradient."""
+
+    certificate: Certificate
+    """What the result is worth."""
+    graph: Graph | None
+    """The pick: the class's most plausible member, or the best partial graph."""
+    graphs: tuple[Graph, ...]
+    """The class, the pick first; every one has the client's gradient."""
+    complete: bool
+    """Whether the class is known to hold every graph of the sizes looked at."""
+    distance: float
+    """Of the pick's gradient from the client's, over the norm of that one."""
+    stage: str
+    """Where it ended: a key of `seconds`, or "done"."""
+    reason: str
+    """Why, in words; "" where solved."""
+    seconds: dict[str, float]
+    """By stage, in order."""
+    counts: dict[str, Any]
+    """Ranks, candidates and types by stage, for reports."""

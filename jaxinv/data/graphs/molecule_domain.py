@@ -1,0 +1,32 @@
+"""What chemistry says of graphs that a gradient cannot tell apart."""
+
+from __future__ import annotations
+
+import math
+
+from jaxinv.data.graphs.atoms import chemistry
+from jaxinv.data.graphs.molecule_building import build_molecule, is_molecule
+from jaxinv.graph import Graph, GraphSpec
+
+RING_COSTS = {3: 1.5, 4: 2.0, 5: 0.4, 6: 0.0, 7: 1.2, 8: 2.5}
+"""Our own order of how common rings are among drugs; any other size costs
+`LARGE_RING`."""
+LARGE_RING = 3.0
+PIECE = 2.0
+"""Of every piece beside the first."""
+
+
+def implausibility(graph: Graph, spec: GraphSpec) -> float:
+    """How unlikely a molecule is, by its rings and pieces; infinite for none.
+
+    Raises:
+      InputError: the spec is not one of molecules, RDKit is not installed.
+    """
+    if not is_molecule(graph, spec):
+        return math.inf
+    molecule = build_molecule(graph, spec)
+    assert molecule is not None
+    rings = [len(ring) for ring in molecule.GetRingInfo().AtomRings()]
+    pieces = len(chemistry().GetMolFrags(molecule))
+    cost = sum(RING_COSTS.get(size, LARGE_RING) for size in rings)
+    return cost + PIECE * (pieces - 1)
