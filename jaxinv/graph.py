@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -146,6 +146,19 @@ class GraphSpec:
         rows = np.concatenate([real(g).features for g in graphs]).astype(np.float64)
         mean, std = (tuple(part.tolist()) for part in (rows.mean(0), rows.std(0)))
         return dataclasses.replace(self, mean=mean, std=std)
+
+
+class Domain(NamedTuple):
+    """What is known of graphs beside the vocabulary of their features."""
+
+    node: Callable[[np.ndarray], np.ndarray] | None = None
+    """`(features [N, F]) -> [N] bool`, which rows a node can have."""
+    cost: Callable[[Graph], float] | None = None
+    """How unlikely a graph is among those with one gradient; infinite: impossible."""
+
+
+ANY = Domain()
+"""Nothing is known."""
 
 
 def graph(

@@ -147,7 +147,15 @@ def test_an_interrupt_keeps_the_best_so_far(runner, seen, whole, interrupt, afte
     assert not runner(KEY, seen).interrupted  # nothing of it is left
 
 
-def test_a_second_interrupt_is_not_held_back(runner, seen):
+@pytest.fixture
+def heeded():
+    """Ctrl-C as Python means it, also where a shell started this in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_is_not_held_back(runner, seen, heeded):
     handler = signal.getsignal(signal.SIGINT)
 
     def impatient(step, score):

@@ -1,5 +1,7 @@
 """The pullback by forward over reverse against reverse over reverse and differences."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,15 @@ MATCHES = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly():
+    """Most of the time of these tests is XLA's, which need not try hard here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(autouse=True)
 def float64():
     with jax.enable_x64(True):
@@ -42,8 +53,9 @@ def widen(tree):
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
 
 
-def case(name, options=None):
-    target = models.build(name, SPEC, **(options or MODELS[name]))
+@functools.cache
+def case(name):
+    target = models.build(name, SPEC, **MODELS[name])
     params = widen(jax.jit(target.init)(jax.random.key(0)))
     draw = np.random.default_rng(0).uniform(size=(2, 1, *SPEC.shape))
     truth, guess = (Batch(jnp.asarray(x), jnp.array([3])) for x in draw)
@@ -72,10 +84,21 @@ def close(found, expected, tolerance=1e-10):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_agrees_with_reverse_over_reverse(name):
     target, seen, guess = case(name)
-    for match in (matching.cosine(), matching.squared()):
-        plain = gradient(target.loss, route="reverse", rewritten=False)
-        # Not a release that can be factored.
-        expected = slope(lambda *a: plain(*a), match, seen, guess)
+    matches = matching.cosine(), matching.squared()
+    plain = gradient(target.loss, route="reverse", rewritten=False)
+    # One program for both matches: their sum, weighted by what it is given.
+    fns = [objective(plain, lambda *a, match=match: match(*a)) for match in matches]
+
+    @jax.jit
+    @jax.value_and_grad
+    def weighted(inputs, weights, seen):
+        key, moved = jax.random.key(0), guess._replace(inputs=inputs)
+        return sum(
+            w * fn(key, seen, moved)[0] for w, fn in zip(weights, fns, strict=True)
+        )
+
+    for match, weights in zip(matches, np.eye(2), strict=True):
+        expected = weighted(guess.inputs, weights, seen)
         close(slope(gradient(target.loss), match, seen, guess), expected)
 
 
@@ -229,18 +252,27 @@ def dense(tree):
 def test_factors_make_the_gradient(name):
     target, seen, guess = case(name)
     params, _ = seen.round(0)
-    found = gradient(target.loss).factored(params, guess)
-    expected = gradient(target.loss, rewritten=False)(None, params, guess)
-    close(dense(found), expected)
-    some = [x for x in jax.tree.leaves(found) if isinstance(x, Factored)]
-    assert some
     other = np.random.default_rng(0)
-    for leaf in some:
-        array = leaf.dense()
-        u = jnp.asarray(other.normal(size=leaf.shape))
-        np.testing.assert_allclose(leaf.inner(u), jnp.sum(array * u), rtol=1e-9)
-        np.testing.assert_allclose(leaf.norm2(), jnp.sum(array**2), rtol=1e-9)
-        np.testing.assert_allclose(leaf.over(3.0).dense(), array / 3, rtol=1e-12)
+
+    @jax.jit
+    def both(params, guess):
+        found = gradient(target.loss).factored(params, guess)
+        expected = gradient(target.loss, rewritten=False)(None, params, guess)
+        some = [x for x in jax.tree.leaves(found) if isinstance(x, Factored)]
+        draws = [other.normal(size=x.shape) for x in some]
+        read = [
+            (x.dense(), u, x.inner(u), x.norm2(), x.over(3.0).dense())
+            for x, u in zip(some, draws, strict=True)
+        ]
+        return dense(found), expected, read
+
+    found, expected, some = both(params, guess)
+    close(found, expected)
+    assert some
+    for array, u, inner, norm2, third in jax.tree.map(np.asarray, some):
+        np.testing.assert_allclose(inner, np.sum(array * u), rtol=1e-9)
+        np.testing.assert_allclose(norm2, np.sum(array**2), rtol=1e-9)
+        np.testing.assert_allclose(third, array / 3, rtol=1e-12)
 
 
 def energy(y):

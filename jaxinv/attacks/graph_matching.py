@@ -103,7 +103,8 @@ def graph_tableak(
 
     Every member is a search of `graph_dlg`; see there for what is returned and raised.
     Nodes of the members are matched to those of the best one, since a gradient does not
-    tell their order, and the median of their relaxed values is snapped.
+    tell their order, and the median of their relaxed values is snapped. `stats` has
+    "members" too, their "scores" and "statuses".
 
     Args:
       model: what the client trains.
@@ -123,25 +124,29 @@ def graph_tableak(
     def finish(observation: Observation, state: Any) -> Reconstruction:
         found = many.finish(observation, state)
         kept = found.stats["kept"]
-        sound = kept.status == Status.OK
-        middle = node_matched_median(kept.batch, sound, model.spec)
+        graphs = in_order_of_first(kept.batch, model.spec)
+        middle = median(graphs, kept.status == Status.OK)
+        if adjacency == "known":
+            # In the order of the best member, which is that of the granted edges.
+            middle = middle._replace(adjacency=observation.known.adjacency)
         # A gradient draws nothing.
         before, _ = distance(jax.random.key(0), observation, middle)
-        return _judged(observation, found, middle, before, distance, model.spec)
+        judged = _judged(observation, found, middle, before, distance, model.spec)
+        members = {k: found.stats[k] for k in ("scores", "statuses")}
+        stats = {**judged.stats, "members": members}
+        return dataclasses.replace(judged, stats=stats)
 
     return Attack(many.init, many.step, finish, num_steps)
 
 
-def node_matched_median(graphs: Graph, sound: jax.Array, spec: GraphSpec) -> Graph:
-    """Median of graphs of equal size once their nodes are in one order.
+def in_order_of_first(graphs: Graph, spec: GraphSpec) -> Graph:
+    """Graphs of equal size with their nodes in the order of the first one's.
 
-    Nodes are matched to those of the first by the least squared distance of features
-    and neighbours' features (Hungarian algorithm); so the order of the nodes of the
-    others does not matter. The matching of GRAIN's baseline is not published.
+    Nodes are matched by the least squared distance of features and neighbours' features
+    (Hungarian algorithm). How GRAIN's baseline matches them is not known to us.
 
     Args:
-      graphs: relaxed, leaves `[K, ...]`, the first being the one to match.
-      sound: `[K]` bool, which of them count.
+      graphs: relaxed, leaves `[K, ...]`.
       spec: of the graphs.
     """
 
@@ -156,17 +161,26 @@ def node_matched_median(graphs: Graph, sound: jax.Array, spec: GraphSpec) -> Gra
         # A search that is lost must not hang the algorithm.
         rows, columns = hungarian_algorithm(jnp.nan_to_num(costs))
         order = jnp.zeros(len(costs), jnp.int32).at[rows].set(columns)
-        labels = graph.labels[order] if spec.task == "node" else graph.labels
+        labels = graph.labels
+        # Granted ones are in the right order, and the same in all.
+        if spec.task == "node" and jnp.issubdtype(labels.dtype, jnp.floating):
+            labels = labels[order]
         edges = graph.adjacency[order][:, order]
         return Graph(graph.features[order], edges, graph.mask[order], labels)
 
+    return jax.vmap(ordered)(graphs)
+
+
+def median(graphs: Graph, sound: jax.Array) -> Graph:
+    """Entry by entry, of those graphs `[K, ...]` that are `sound`, `[K]` bool."""
+
     def middle(leaf: jax.Array) -> jax.Array:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return leaf[0]  # labels that were granted
+            return leaf[0]  # granted labels
         counted = sound.reshape(-1, *[1] * (leaf.ndim - 1))
         return jnp.nanmedian(jnp.where(counted, leaf, jnp.nan), 0)
 
-    return jax.tree.map(middle, jax.vmap(ordered)(graphs))
+    return jax.tree.map(middle, graphs)
 
 
 def _search(

@@ -8,5 +8,8 @@ all. What the rooms share lies beside them.
 CASES: dict[str, str] = {
     "images": "a client's images, from one gradient of a classifier",
     "recommender": "users' ratings, from rounds of a federated recommender",
+    "molecules": "a client's molecule, from one gradient of a graph network",
+    "citations": "a client's papers and their citations, likewise",
 }
-"""What can be audited, by name: a room here, one in `reports`, a file in `cli`."""
+"""What can be audited, by name: a room here, one in `reports`, a file in `cli`. The
+last two share the rooms `graphs`."""

@@ -77,7 +77,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _parser() -> _Parser:
-    from jaxinv.cli import images, listing, recommender
+    from jaxinv.cli import graphs, images, listing, recommender
 
     parser = _Parser(
         prog="jaxinv",
@@ -104,5 +104,6 @@ def _parser() -> _Parser:
     )
     images.add_to(cases)
     recommender.add_to(cases)
+    graphs.add_to(cases)
     listing.add_to(commands)
     return parser

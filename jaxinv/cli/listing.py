@@ -52,6 +52,7 @@ def _tables() -> dict[str, dict[str, dict[str, str]]]:
     from jaxinv.attacks.labels import LABEL_RULES
     from jaxinv.audits.recommender.attacks import ATTACKS as ON_RATINGS
     from jaxinv.models import MODELS
+    from jaxinv.models.graph_networks import GRAPH_MODELS
     from jaxinv.models.recommenders import RECOMMENDERS
 
     return {
@@ -68,6 +69,10 @@ def _tables() -> dict[str, dict[str, dict[str, str]]]:
         "recommenders": {
             name: {"about": (make.__doc__ or "").partition("\n")[0]}
             for name, make in RECOMMENDERS.items()
+        },
+        "graph networks": {
+            name: {"about": (make.__doc__ or "").partition("\n")[0]}
+            for name, make in GRAPH_MODELS.items()
         },
         "attacks on ratings": {
             name: {"about": f"{row.title}: {row.about}", "paper": row.paper}

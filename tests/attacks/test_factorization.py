@@ -19,6 +19,15 @@ GROUP = grouped(RATINGS, range(RATINGS.num_users), scale=5, growth=100)[0]
 SOLVE = jax.jit(jax.vmap(factorization(MODEL), (None, 0)))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly():
+    """Most of the time of these tests is XLA's, which need not try hard here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def clients(steps, model=MODEL, rate=0.1):
     return observed_alone(KEY, model, GROUP, RATINGS.num_items, steps, rate)
 
@@ -57,7 +66,7 @@ def test_three_rounds_and_one_missing():
 def test_float64_is_exact_to_its_rounding():
     with jax.enable_x64(True):
         seen, truth = clients(observed_steps(0, 10, 2))
-        found = jax.vmap(factorization(MODEL), (None, 0))(KEY, seen)
+        found = SOLVE(KEY, seen)
         assert found.batch.ratings.dtype == jnp.float64
         apart = jnp.abs(found.batch.ratings - truth.ratings) * truth.rated
         assert apart.max() < 1e-9

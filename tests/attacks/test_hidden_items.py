@@ -19,6 +19,15 @@ MF = build_recommender("mf", RatingScale(), dim=8)
 KEYS = jax.random.split(jax.random.key(3), 6)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly():
+    """Most of the time of these tests is XLA's, which need not try hard here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module")
 def clients():
     (group,) = grouped(RATINGS, range(6), scale=5, every_item=True)

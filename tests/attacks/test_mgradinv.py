@@ -25,6 +25,15 @@ GROUP = grouped(RATINGS, range(8), scale=5, growth=100)[0]
 KEYS = jax.random.split(jax.random.key(7), len(GROUP.users))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly():
+    """Most of the time of these tests is XLA's, which need not try hard here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def clients(model, rounds, interval=10):
     steps = observed_steps(0, interval, rounds)
     return observed_alone(KEY, model, GROUP, RATINGS.num_items, steps, 0.1)

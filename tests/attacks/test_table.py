@@ -22,6 +22,15 @@ SPEC = Spec((9, 9, 3), 4)
 SMALL = {"convnet": {"width": 4}, "mlp": {"widths": (8,)}}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly():
+    """Most of the time of these tests is XLA's, which need not try hard here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 class Case(NamedTuple):
     attack: Attack
     run: Callable  # jitted, two starts where the attack has a loop
@@ -46,7 +55,7 @@ def case(name) -> Case:
         return simulate(keys[2], target, params, batch, release=release), batch
 
     traces = []
-    attack_fn = iterate(restarts(attack, 2 if attack.num_steps else 1))
+    attack_fn = iterate(restarts(attack, 2 if attack.num_steps else 1, batch_size=2))
 
     def counted(key, observation):
         traces.append(name)
@@ -91,7 +100,7 @@ def test_observations_are_batched_by_vmap(name):
     attack, run, client, _ = case(name)
     pair = [client(seed)[0] for seed in range(2)]
     keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
-    attack_fn = iterate(restarts(attack, 2 if attack.num_steps else 1))
+    attack_fn = iterate(restarts(attack, 2 if attack.num_steps else 1, batch_size=2))
     both = jax.jit(jax.vmap(attack_fn))(
         keys, jax.tree.map(lambda *x: jnp.stack(x), *pair)
     )

@@ -20,6 +20,15 @@ from jaxinv.reports.images import render
 from jaxinv.target import Batch, Spec
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly():
+    """Most of the time of these tests is XLA's, which need not try hard here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A file of 40 smooth pictures, 12 by 12, four classes."""

@@ -10,7 +10,7 @@ gradient), and the graphs are the simple graphs that match all half-edges, all o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,30 +18,19 @@ import numpy as np
 
 from jaxinv.attacks.grain.assembly import Search
 from jaxinv.attacks.grain.counting import integer_counts, proportional_counts
+from jaxinv.attacks.grain.distinct import distinct_nodes
 from jaxinv.attacks.grain.multiplicities import Counts, graph_label, shares, system
 from jaxinv.attacks.grain.node_types import node_types
 from jaxinv.attacks.grain.outcome import Certificate, GaveUp, Recovered
+from jaxinv.attacks.grain.relaxed_adjacency import relaxed_adjacency, starts
 from jaxinv.attacks.grain.scoring import distances
 from jaxinv.attacks.grain.tower import base_index, level_span, towers
 from jaxinv.attacks.grain.types import Types
 from jaxinv.attacks.span import Span
-from jaxinv.graph import Graph
+from jaxinv.graph import ANY, Domain, Graph
 from jaxinv.isomorphism import isomorphic
 from jaxinv.models.graph_networks.base import GraphModel
 from jaxinv.observation import Observation, mean_gradient
-
-
-class Domain(NamedTuple):
-    """What is known of the graphs beside their features' vocabulary."""
-
-    node: Callable[[np.ndarray], np.ndarray] | None = None
-    """`(features [N, F]) -> [N] bool`, which rows a node can have."""
-    cost: Callable[[Graph], float] | None = None
-    """How unlikely a graph is among those with one gradient; infinite: impossible."""
-
-
-ANY = Domain()
-"""Nothing is."""
 
 
 class Limits(NamedTuple):
@@ -62,6 +51,8 @@ class Limits(NamedTuple):
 LIMITS = Limits()
 MOST_TOWERS = 12
 """Tried, should the first not lead to a graph."""
+MOST_STARTS = 6
+"""Of the search for edges between distinct nodes."""
 MOST_SETS = 50
 """Sets of nodes of one size, where the shares are not determined."""
 SIZE_COST = 0.25
@@ -114,6 +105,7 @@ class Attempt:
         self.seconds: dict[str, float] = {}
         self.counts: dict[str, Any] = {}
         self.tower: list[Types] = []
+        self.partial: Member | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -129,6 +121,8 @@ class Attempt:
         """From the gradient to the class of graphs."""
         model, spec = self.model, self.model.spec
         try:
+            if not all(group.exclusive for group in spec.groups):
+                return self._distinct()
             with self.stage("node types"):
                 factors = model.factors(self.update, 0)
                 nodes, whole = node_types(spec, factors, self.domain.node)
@@ -143,15 +137,64 @@ class Attempt:
         except GaveUp as end:
             return Recovered(
                 certificate=Certificate.GAVE_UP,
-                graph=None,
+                graph=self.partial.graph if self.partial else None,
                 graphs=(),
                 complete=False,
-                distance=np.inf,
+                distance=self.partial.distance if self.partial else np.inf,
                 stage=end.stage,
                 reason=end.reason,
                 seconds=self.seconds,
                 counts=self.counts,
             )
+
+    def _distinct(self) -> Recovered:
+        """The graph of nodes that are all different.
+
+        Which edges there are is unique for almost all weights: with independent
+        features, Â relu(Â P) agrees for two adjacencies on an open set of P only if it
+        does so for every pattern of active units, which makes them the same.
+
+        Raises:
+          GaveUp: the nodes are not found, or no graph of them has the gradient.
+        """
+        model, spec = self.model, self.model.spec
+        with self.stage("node features"):
+            nodes = distinct_nodes(model, self.params, self.update)
+            self.counts["nodes"] = len(nodes.features)
+        best = None
+        with self.stage("edges"):
+            degrees = spec.degrees(nodes.features) if spec.degree else None
+            for start in starts(nodes.features, degrees, MOST_STARTS):
+                soft = relaxed_adjacency(
+                    model, self.params, nodes.features, nodes.embeddings, start
+                )
+                graph = self._graph(
+                    nodes.features, np.round(soft).astype(np.float32), nodes.labels
+                )
+                off = distances(model, self.params, self.update, [graph])[0]
+                if best is None or off < best.distance:
+                    best = Member(graph, float(off), 0.0)
+                if off < ACCEPT:
+                    break
+        assert best is not None
+        if best.distance >= ACCEPT:
+            self.partial = best
+            raise GaveUp(
+                "edges",
+                f"{MOST_STARTS} starts did not lead to edges with the gradient; the "
+                f"nearest is {best.distance:.1e} of it away",
+            )
+        return Recovered(
+            certificate=Certificate.UNIQUE,
+            graph=best.graph,
+            graphs=(best.graph,),
+            complete=True,
+            distance=best.distance,
+            stage="done",
+            reason="",
+            seconds=self.seconds,
+            counts=self.counts,
+        )
 
     def _solve(self, nodes: Types, spans: list[Span]) -> Recovered:
         """From the types of nodes on: the first tower that leads to a graph.
@@ -174,6 +217,7 @@ class Attempt:
                 break
             except GaveUp as end:
                 failed = failed or end
+                self.counts.setdefault("failed", []).append(str(end))
         assert failed is not None
         raise failed
 
@@ -183,12 +227,13 @@ class Attempt:
         features = self.tower[0].rows[base]
         fed = np.asarray(self.model.readout_inputs(features, last.rows))
         fed = np.concatenate([fed, np.ones((len(fed), 1))], 1)
-        found = system(self.model, self.params, self.update, last, fed, whole)
+        found = system(self.model, self.params, self.update, fed, whole)
         solution, only = shares(found)
         self.counts["shares determined"] = only
         if only:
             return proportional_counts(found, solution, last, self.limits.nodes)
-        return integer_counts(found, last, self.limits.nodes, MOST_SETS)
+        # A sum over nodes has at most their number as its rank.
+        return integer_counts(found, last, whole.rank, self.limits.nodes, MOST_SETS)
 
     def _graphs(self, sets: Iterator[Counts]) -> Recovered:
         """The class of graphs: of the smallest size, and of others within the limit.
@@ -240,7 +285,7 @@ class Attempt:
         fresh: list[Graph] = []
         whole = True
         for adjacency in search.graphs():
-            graph = self._graph(features, counts, adjacency)
+            graph = self._graph(features[counts.types], adjacency, counts.labels)
             if any(isomorphic(graph, other) for other in fresh):
                 continue
             fresh.append(graph)
@@ -257,13 +302,12 @@ class Attempt:
         return members, whole and not search.exhausted
 
     def _graph(
-        self, features: np.ndarray, counts: Counts, adjacency: np.ndarray
+        self, features: np.ndarray, adjacency: np.ndarray, labels: np.ndarray | None
     ) -> Graph:
-        labels = counts.labels.astype(np.int32)
-        if self.model.spec.task == "graph":
-            labels = np.asarray(graph_label(self.update), np.int32)
+        if labels is None or self.model.spec.task == "graph":
+            labels = np.asarray(graph_label(self.update))
         mask = np.ones(len(adjacency), np.float32)
-        return Graph(features[counts.types], adjacency, mask, labels)
+        return Graph(features, adjacency, mask, labels.astype(np.int32))
 
 
 class Member(NamedTuple):

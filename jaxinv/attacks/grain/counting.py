@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.optimize
+from scipy.optimize import LinearConstraint
 
 from jaxinv.attacks.grain.multiplicities import (
     CONFIDENT,
@@ -52,45 +53,63 @@ def nodes(entries: Entry, counts: np.ndarray) -> Counts:
 
 
 def integer_counts(
-    found: System, types: Types, most_nodes: int, most: int
+    found: System, types: Types, least_nodes: int, most_nodes: int, most: int
 ) -> Iterator[Counts]:
     """Sets of nodes where the shares are not determined: an integer program.
 
     Args:
       found: the system.
       types: of the last level.
-      most_nodes: the largest number of nodes to try.
+      least_nodes: the smallest number of nodes to try.
+      most_nodes: the largest.
       most: how many sets of one number of nodes at most.
     """
     left, values, right = np.linalg.svd(found.matrix, full_matrices=False)
     rank = int((values > CONFIDENT * found.noise).sum())
-    rows = right[:rank]
     share = (left[:, :rank].T @ found.target) / values[:rank]
     slack = CONFIDENT * found.noise / values[:rank] + 1e-7
-    hands = handshakes(types, found.entries)
-    even = loops(types, found.entries)
-    width = found.matrix.shape[1]
-    for num in range(1, most_nodes + 1):
-        # The largest values first: columns are the counts, then half of each loop.
-        equal = [
-            scipy.optimize.LinearConstraint(
-                _wide(rows, len(even)), num * (share - slack), num * (share + slack)
-            ),
-            scipy.optimize.LinearConstraint(
-                _wide(np.ones((1, width)), len(even)), num, num
-            ),
+    rows = right[:rank]
+    kept = _supported(rows, share, slack, handshakes(types, found.entries))
+    rows = rows[:, kept]
+    entries = Entry(found.entries.types[kept], found.entries.labels[kept])
+    hands, even = handshakes(types, entries), loops(types, entries)
+    extra = np.zeros((len(rows), len(even)))
+    # Columns are the counts, then half of the ends of each loop.
+    wide = np.concatenate([rows, extra], 1)
+    total = np.concatenate([np.ones(len(kept)), np.zeros(len(even))])[None]
+    hands = np.concatenate([hands, np.zeros((len(hands), len(even)))], 1)
+    pairs = np.concatenate([even, -2 * np.eye(len(even))], 1)
+    rest = np.concatenate([hands, pairs])
+    for num in range(least_nodes, most_nodes + 1):
+        constraints = [
+            LinearConstraint(wide, num * (share - slack), num * (share + slack)),
+            LinearConstraint(total, num, num),
+            *([LinearConstraint(rest, 0, 0)] if len(rest) else []),
         ]
-        if len(hands):
-            equal.append(scipy.optimize.LinearConstraint(_wide(hands, len(even)), 0, 0))
-        if len(even):
-            pairs = np.concatenate([even, -2 * np.eye(len(even))], 1)
-            equal.append(scipy.optimize.LinearConstraint(pairs, 0, 0))
-        for counts in _every(equal, width + len(even), width, num, most):
-            yield nodes(found.entries, counts)
+        for counts in _every(constraints, wide.shape[1], len(kept), num, most):
+            yield nodes(entries, counts)
 
 
-def _wide(matrix: np.ndarray, extra: int) -> np.ndarray:
-    return np.concatenate([matrix, np.zeros((len(matrix), extra))], 1)
+def _supported(
+    rows: np.ndarray, share: np.ndarray, slack: np.ndarray, hands: np.ndarray
+) -> np.ndarray:
+    """Columns above 0 in some non-negative solution, by linear programs."""
+    width = rows.shape[1]
+    kept = np.zeros(width, bool)
+    upper = np.concatenate([rows, -rows])
+    bounds = np.concatenate([share + slack, slack - share])
+    equal = {"A_eq": hands, "b_eq": np.zeros(len(hands))} if len(hands) else {}
+    while not kept.all():
+        answer = scipy.optimize.linprog(
+            -(~kept).astype(float), A_ub=upper, b_ub=bounds, bounds=(0, 1), **equal
+        )
+        if answer.x is None:
+            break
+        fresh = (answer.x > 1e-5) & ~kept
+        if not fresh.any():
+            break
+        kept |= answer.x > 1e-5
+    return np.flatnonzero(kept)
 
 
 def _every(

@@ -59,7 +59,6 @@ def system(
     model: GraphModel,
     params: Any,
     update: Any,
-    types: Types,
     inputs: np.ndarray,
     whole: Span,
 ) -> System:
@@ -69,7 +68,6 @@ def system(
       model: the network.
       params: its weights.
       update: the gradient.
-      types: of the last level.
       inputs: `[T, U + 1]`, what the readout is fed of each type, and 1.
       whole: the span of the readout's inputs.
     """

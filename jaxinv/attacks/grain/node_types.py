@@ -56,7 +56,10 @@ def node_types(
             # Only where it lost no rank is membership in it necessary.
             if affine.identifiable and affine.rank >= whole.rank:
                 tests.append((affine, True))
-    columns = present_columns(spec, factors, matrices)
+    columns = np.asarray(spec.std) > 0
+    for factor, matrix in zip(factors, matrices, strict=True):
+        if factor.affine:
+            columns &= present_columns(spec, matrix)
     features = np.zeros((1, 0), np.float32)
     order = spec.groups
     for i, group in enumerate(order):
@@ -118,25 +121,22 @@ def _inside(
     return fits
 
 
-def present_columns(
-    spec: GraphSpec, factors: Sequence[Factor], matrices: Sequence[np.ndarray]
-) -> np.ndarray:
+def present_columns(spec: GraphSpec, matrix: np.ndarray) -> np.ndarray:
     """`[F]`, which columns at least one node has, as far as a bias shows it.
 
     With normalised features a column's row of the gradient is its nodes' sum minus its
     mean times everyone's, over its deviation; the bias has everyone's sum.
+
+    Args:
+      spec: of the graphs.
+      matrix: `[F + 1, K]`, an affine factor of level 0.
     """
     std, mean = np.asarray(spec.std), np.asarray(spec.mean)
-    present = std > 0
-    for matrix, factor in zip(matrices, factors, strict=True):
-        if factor.affine:
-            sums = column_sums(spec, matrix)
-            size = np.linalg.norm(sums, axis=1)
-            # Rounding is relative to what was subtracted.
-            scale = np.linalg.norm(matrix[:-1], axis=1) * std
-            scale = scale + mean * np.linalg.norm(matrix[-1])
-            present &= size > ABSENT * scale
-    return present
+    size = np.linalg.norm(column_sums(spec, matrix), axis=1)
+    # Rounding is relative to what was subtracted.
+    scale = np.linalg.norm(matrix[:-1], axis=1) * std
+    scale = scale + mean * np.linalg.norm(matrix[-1])
+    return (std > 0) & (size > ABSENT * scale)
 
 
 def column_sums(spec: GraphSpec, matrix: np.ndarray) -> np.ndarray:

@@ -34,8 +34,8 @@ def multisets(pool: np.ndarray, size: int) -> np.ndarray:
 
 
 def num_multisets(pool: int, size: int) -> int:
-    """How many there are."""
-    return math.comb(pool + size - 1, size)
+    """How many there are; of nothing there is one, the empty one."""
+    return math.comb(pool + size - 1, size) if size else 1
 
 
 def neighbourhoods(

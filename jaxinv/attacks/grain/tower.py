@@ -22,6 +22,8 @@ from jaxinv.attacks.span import Span, span
 from jaxinv.models.graph_networks.base import GraphModel
 
 STAGE = "neighbourhoods"
+MOST_GUESSES = 1_000_000
+"""Candidates of a level where a lost direction was only guessed."""
 
 
 def level_span(model: GraphModel, update: Any, level: int) -> Span:
@@ -158,7 +160,9 @@ def towers(
         )
         for whole in lost_directions(embedder, spans[0], chunks):
             try:
-                yield build_tower(model, params, nodes, [whole, *spans[1:]], most)
+                yield build_tower(
+                    model, params, nodes, [whole, *spans[1:]], min(most, MOST_GUESSES)
+                )
             except GaveUp:
                 continue
     if failed is not None:

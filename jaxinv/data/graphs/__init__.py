@@ -13,6 +13,7 @@ from jaxinv.data.graphs.molecule_building import (
     is_molecule,
     smiles_of,
 )
+from jaxinv.data.graphs.molecule_domain import molecule_domain
 from jaxinv.data.graphs.molecules import (
     MOLECULE_GROUPS,
     Molecules,
@@ -50,6 +51,7 @@ __all__ = [
     "load_ego",
     "load_known_molecules",
     "load_molecules",
+    "molecule_domain",
     "molecule_graph",
     "molecule_spec",
     "network_spec",

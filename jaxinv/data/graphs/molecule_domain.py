@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
+from jaxinv.data.graphs.atom_rules import possible_atoms
 from jaxinv.data.graphs.atoms import chemistry
 from jaxinv.data.graphs.molecule_building import build_molecule, is_molecule
-from jaxinv.graph import Graph, GraphSpec
+from jaxinv.graph import Domain, Graph, GraphSpec
 
 RING_COSTS = {3: 1.5, 4: 2.0, 5: 0.4, 6: 0.0, 7: 1.2, 8: 2.5}
 """Our own order of how common rings are among drugs; any other size costs
@@ -14,6 +16,15 @@ RING_COSTS = {3: 1.5, 4: 2.0, 5: 0.4, 6: 0.0, 7: 1.2, 8: 2.5}
 LARGE_RING = 3.0
 PIECE = 2.0
 """Of every piece beside the first."""
+
+
+def molecule_domain(spec: GraphSpec) -> Domain:
+    """What an attacker knows who is told that the graphs are molecules.
+
+    Which atoms there can be (valences, masses), and which graphs RDKit makes molecules
+    of with the very features of their nodes.
+    """
+    return Domain(possible_atoms, functools.partial(implausibility, spec=spec))
 
 
 def implausibility(graph: Graph, spec: GraphSpec) -> float:

@@ -1,0 +1,113 @@
+"""What an audit of graphs can be asked: one dataclass a case, checked when made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from jaxinv.attacks.grain import LIMITS
+from jaxinv.audits.settings import check_whole, command
+from jaxinv.errors import InputError, nearest
+from jaxinv.models.graph_networks import GRAPH_MODELS
+
+_LOWEST = {"seed": 0, "depth": 1, "width": 1, "controls": 0, "candidates": 1}
+
+# What --set may not say, because an option of its own says it.
+_SPELLED = ("depth", "width", "activation")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """What the cases have in common. Every field is a setting of the command line.
+
+    Attributes:
+      data: a file; None takes what is embedded.
+      num: how many graphs are attacked; None for the case's own number.
+      seed: of everything random.
+      model: a name in `jaxinv.models.graph_networks.GRAPH_MODELS`.
+      depth: its layers.
+      width: units of each.
+      activation: between them, where the model has the choice; None for its own.
+      noise: on the gradient, as a share of the root mean square of each leaf.
+      float16: whether the gradient is rounded to it on its way, after the noise.
+      controls: on how many of the graphs the negative control is run.
+      candidates: neighbourhoods tested at most in one level of the attack.
+      seconds: at most for the search among graphs of one set of nodes.
+      model_options: of the model's builder.
+    """
+
+    case: ClassVar[str] = ""
+    unit: ClassVar[str] = "graph"
+
+    data: str | None = None
+    num: int | None = None
+    seed: int = 42
+    model: str = "gcn"
+    depth: int = 2
+    width: int = 300
+    activation: str | None = None
+    noise: float = 0.0
+    float16: bool = False
+    controls: int = 3
+    candidates: int = LIMITS.candidates
+    seconds: float = LIMITS.seconds
+    model_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.model not in GRAPH_MODELS:
+            raise InputError(
+                f"model is {self.model!r}; {nearest(self.model, GRAPH_MODELS)}"
+            )
+        check_whole(self, _LOWEST | ({"num": 1} if self.num is not None else {}))
+        if not 0 <= self.noise < math.inf:
+            raise InputError(f"noise is {self.noise!r}; expected a share of 0 or more")
+        if not 0 < self.seconds < math.inf:
+            raise InputError(f"seconds is {self.seconds!r}; expected a positive number")
+        for option in _SPELLED:
+            if option in self.model_options:
+                raise InputError(
+                    f"option {option} is set in model_options; expected {option}, "
+                    "which sets it"
+                )
+
+    def network_options(self) -> dict[str, Any]:
+        """Every option of the model's builder."""
+        found = {"depth": self.depth, "width": self.width, **self.model_options}
+        if self.activation is not None:
+            found["activation"] = self.activation
+        return found
+
+    def command(self) -> str:
+        """The shell command that repeats this audit."""
+        return command(self.case, self, always=("model", "seed"))
+
+
+@dataclass(frozen=True)
+class MoleculesConfig(AuditConfig):
+    """An audit of molecules.
+
+    Attributes:
+      label: column of a csv that is predicted; None for the known or only one.
+      no_chemistry: whether the attacker is not told that the graphs are molecules.
+    """
+
+    case: ClassVar[str] = "molecules"
+    unit: ClassVar[str] = "molecule"
+
+    label: str | None = None
+    no_chemistry: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label is not None and self.data is None:
+            raise InputError(
+                f"label is {self.label!r}; expected None without data, a csv file"
+            )
+
+
+@dataclass(frozen=True)
+class CitationsConfig(AuditConfig):
+    """An audit of neighbourhoods of a network of papers, or of friends."""
+
+    case: ClassVar[str] = "citations"
