@@ -93,7 +93,7 @@ def span(factors: Sequence[jax.Array | np.ndarray]) -> Span:
     """
     held = [np.asarray(factor) for factor in factors]
     eps = max(float(jnp.finfo(factor.dtype).eps) for factor in held)
-    norms = [np.linalg.norm(factor.astype(np.float64)) for factor in held]
+    norms = [float(np.linalg.norm(factor.astype(np.float64))) for factor in held]
     pairs = zip(held, norms, strict=True)
     scaled = [factor.astype(np.float64) / (norm or 1.0) for factor, norm in pairs]
     # On the host: once per gradient, and JAX 0.10's float64 SVD on CPU returns NaN for

@@ -42,7 +42,6 @@ def add_to(cases: Any) -> None:
 
 
 def _add_options(parser: Any, data: str, num: str) -> None:
-    from jaxinv.attacks.grain import LIMITS
     from jaxinv.models.graph_networks import GRAPH_MODELS
     from jaxinv.models.graph_networks.base import ACTIVATIONS
 
@@ -57,17 +56,17 @@ def _add_options(parser: Any, data: str, num: str) -> None:
         ("--depth", 1, 2, "layers of the model"),
         ("--width", 1, 300, "units of each"),
         ("--controls", 0, 3, "graphs on which the negative control is run"),
-        ("--candidates", 1, LIMITS.candidates, "neighbourhoods tested in one level"),
+        ("--candidates", 1, None, "neighbourhoods tested in one level"),
     ):
-        text += f" (default: {default})"
+        own = "the attack's own" if default is None else default
+        text += f" (default: {own})"
         add(name, metavar="N", type=whole(least), default=default, help=text)
     text = (
         f"{', '.join(ACTIVATIONS)}, where the model has the choice (default: its own)"
     )
     add("--activation", metavar="NAME", help=text)
-    seconds = LIMITS.seconds
-    text = f"of the search among graphs of one set of nodes (default: {seconds:g})"
-    add("--seconds", metavar="X", type=float, default=seconds, help=text)
+    text = "of the search among graphs of one set of nodes (default: the attack's own)"
+    add("--seconds", metavar="X", type=float, help=text)
     text = "on the gradient, as a share of its root mean square (default: 0)"
     add("--noise", metavar="SHARE", type=float, default=0.0, help=text)
     text = "the gradient is rounded to float16 on its way"

@@ -22,6 +22,7 @@ from jaxinv.reports.graphs import judge, render, write_report
 from jaxinv.reports.graphs.difference import beside
 from jaxinv.reports.graphs.gallery import MAX_SHOWN, gallery
 from jaxinv.reports.graphs.molecule import molecule_uri
+from jaxinv.reports.graphs.network import layout, layout_like
 from jaxinv.reports.graphs.verdict import rate, rating
 
 
@@ -170,6 +171,7 @@ def test_page_says_what_matters(written):
         "wrong, called unique",
         "nothing, as it should be",
         "gave up (<b>no",
+        "gave up at the neighbourhoods",
         "Finding little is not proof of safety",
         result.report["command"],
     ):
@@ -242,3 +244,27 @@ def test_many_graphs_show_the_doubtful_first(written):
     assert len(shown) == MAX_SHOWN and shown[0].entry["index"] == MAX_SHOWN
     page = render(AuditResult(report), judge(written[0].report))
     assert f"Here are {MAX_SHOWN} of {MAX_SHOWN + 1}" in words_of(page)
+
+
+def test_every_piece_has_a_place_of_its_own():
+    """Three rings and a lone atom: none lies across another, none is in a corner."""
+    spec = molecule_spec()
+    rings = molecule_graph("C1CCCCC1.C1CCCC1.C1CC1.O", 0, spec)
+    where = np.array(layout(rings))
+    assert where.min() == 0 and where.max() == 1 and len(where) == 15
+    pieces = [where[:6], where[6:11], where[11:14], where[14:]]
+    centres = np.array([piece.mean(0) for piece in pieces])
+    for i, piece in enumerate(pieces):
+        apart = np.linalg.norm(centres - centres[i], axis=1)
+        radius = np.linalg.norm(piece - centres[i], axis=1).max()
+        assert radius < np.delete(apart, i).min()
+    assert layout(molecule_graph("O", 0, spec)) == [(0.5, 0.5)]
+
+
+def test_unmatched_nodes_stand_beside_their_neighbours():
+    spec = molecule_spec()
+    ethanol = molecule_graph("CCO", 0, spec)
+    where = layout_like(ethanol, {0: (0.2, 0.2), 1: (0.4, 0.4)})
+    assert where[:2] == [(0.2, 0.2), (0.4, 0.4)]
+    assert 0 < np.hypot(where[2][0] - 0.4, where[2][1] - 0.4) < 0.2
+    assert len(set(layout_like(ethanol, {}))) == 3

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import threadpoolctl
 
 from jaxinv.attacks.grain.assembly import Search
 from jaxinv.attacks.grain.counting import integer_counts, proportional_counts
@@ -27,6 +28,7 @@ from jaxinv.attacks.grain.scoring import distances
 from jaxinv.attacks.grain.tower import base_index, level_span, towers
 from jaxinv.attacks.grain.types import Types
 from jaxinv.attacks.span import Span
+from jaxinv.errors import InputError
 from jaxinv.graph import ANY, Domain, Graph
 from jaxinv.isomorphism import isomorphic
 from jaxinv.models.graph_networks.base import GraphModel
@@ -80,12 +82,21 @@ def grain(
       limits: where to give up.
 
     Raises:
-      InputError: the features do not state the degree, or have groups that are not
-        exclusive.
+      InputError: features that are all exclusive do not state the degree.
+      KnowledgeError: the update is a delta and `local_training` was not granted.
     """
+    spec = model.spec
+    if spec.degree is None and all(group.exclusive for group in spec.groups):
+        raise InputError(
+            "degree is None; grain enumerates neighbourhoods, for which it expects the "
+            "features to state how many neighbours a node has"
+        )
     params, _ = observation.round(0)
     update = mean_gradient(observation, who="grain")
-    return Attempt(model, params, update, domain, limits).run()
+    # On matrices this small BLAS's threads cost more than they save, and wait for each
+    # other where several processes share a machine: 5 ms become 2 s.
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        return Attempt(model, params, update, domain, limits).run()
 
 
 class Attempt:

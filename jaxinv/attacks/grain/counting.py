@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -81,8 +82,10 @@ def integer_counts(
     pairs = np.concatenate([even, -2 * np.eye(len(even))], 1)
     rest = np.concatenate([hands, pairs])
     for num in range(least_nodes, most_nodes + 1):
+        low: Any = num * (share - slack)
+        high: Any = num * (share + slack)
         constraints = [
-            LinearConstraint(wide, num * (share - slack), num * (share + slack)),
+            LinearConstraint(wide, low, high),
             LinearConstraint(total, num, num),
             *([LinearConstraint(rest, 0, 0)] if len(rest) else []),
         ]
@@ -116,7 +119,7 @@ def _every(
     constraints: list, size: int, width: int, num: int, most: int
 ) -> Iterator[np.ndarray]:
     """Every integer point, by splitting what is left around each one found."""
-    boxes = [(np.zeros(size), np.full(size, float(2 * num + 2)))]
+    boxes: list[tuple[Any, Any]] = [(np.zeros(size), np.full(size, 2.0 * num + 2))]
     given = 0
     while boxes and given < most:
         low, high = boxes.pop()

@@ -10,13 +10,12 @@ filters features one after the other.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
 
-from jaxinv.attacks.grain.multiplicities import shares, system
+from jaxinv.attacks.grain.multiplicities import node_slopes
 from jaxinv.attacks.grain.node_types import (
     column_sums,
     present_columns,
@@ -27,14 +26,15 @@ from jaxinv.attacks.span import span
 from jaxinv.models.graph_networks.base import GraphModel
 
 STAGE = "node features"
-TRIES = 30
+TRIES = 100
 """Linear programs for each node, before giving up."""
 WHOLE = 0.02
 """How far from 0 and 1 an entry of a node's features may be found."""
 SLACK = 1e-4
 """Of the polytope, for rounding."""
-ALIKE = 0.05
-"""By how much of it the nodes' shares, all 1 / n, may differ."""
+FITS = 1e-3
+"""How far from 1 a node's slope times its own dual may be; of mixtures it is some 0.1.
+"""
 
 
 class Nodes(NamedTuple):
@@ -51,9 +51,10 @@ class Nodes(NamedTuple):
 def distinct_nodes(model: GraphModel, params: Any, update: Any) -> Nodes:
     """Every node, if no two nodes have linearly dependent features.
 
-    Other mixtures of the nodes may be zeros and ones as well. Every vertex comes with
-    the readout's input that it would have, and that input with a slope; only the true
-    nodes' slopes add up to the gradient.
+    Other mixtures of nodes may be zeros and ones as well. Every vertex comes with the
+    readout's input that it would have, hence with a slope; only of a true node is that
+    the slope with which it is in the gradient. A node found is taken out of the
+    gradient, which leaves a smaller problem.
 
     Args:
       model: the network, whose readout is fed the features too.
@@ -61,7 +62,7 @@ def distinct_nodes(model: GraphModel, params: Any, update: Any) -> Nodes:
       update: the gradient.
 
     Raises:
-      GaveUp: the rank says nothing, or the true nodes are not among those found.
+      GaveUp: the rank says nothing, or a true node was not found.
     """
     spec = model.spec
     matrix = np.asarray(model.factors(update, model.depth)[0].matrix)
@@ -70,79 +71,105 @@ def distinct_nodes(model: GraphModel, params: Any, update: Any) -> Nodes:
         raise GaveUp(
             STAGE, "the readout is not fed the features: embeddings are not known"
         )
-    whole = span([matrix])
     wide = matrix.astype(np.float64)
     rows = np.concatenate([wide[:left], wide[-1:]])
     sums, present = column_sums(spec, rows), present_columns(spec, rows)
-    inner = span([sums[present].astype(matrix.dtype)])
-    for found in (whole, inner):
-        if not found.identifiable:
-            raise GaveUp(STAGE, unidentifiable(found, "nodes"))
-    dual = inner.right / inner.values / inner.scale
-    reason = "no corner found"
-    for corners in _corners(inner.basis, wide[-1] @ dual):
-        features = np.zeros((len(corners), spec.num_features), np.float32)
-        exact = np.round(inner.basis @ corners.T).T
-        features[:, present] = exact
-        embeddings = corners @ (wide[left:-1] @ dual).T
-        fed = np.asarray(
-            model.readout_inputs(spec.normalise(features.astype(float)), embeddings)
-        )
-        fed = np.concatenate([fed, np.ones((len(fed), 1))], 1)
-        found = system(model, params, update, fed, whole)
-        try:
-            solution, _ = shares(found)
-        except GaveUp as end:
-            reason = end.reason
-            continue
-        chosen = np.flatnonzero(solution > 1e-6)
-        nodes = found.entries.types[chosen]
-        if len(nodes) != whole.rank or np.ptp(solution[chosen]) > ALIKE / len(nodes):
-            reason = f"{len(nodes)} different nodes explain a rank of {whole.rank}"
-            continue
-        return Nodes(features[nodes], embeddings[nodes], found.entries.labels[chosen])
-    raise GaveUp(
-        STAGE,
-        f"{reason}: two nodes are alike, or too many of their features are shared",
-    )
+    present &= np.asarray(spec.std) > 0
+    whole = span([sums[present].astype(matrix.dtype)])
+    if not whole.identifiable:
+        raise GaveUp(STAGE, unidentifiable(whole, "nodes"))
+    num = whole.rank
+    judge = _Judge(model, params, update, num)
+    columns, units, total = sums[present], wide[left:-1], wide[-1]
+    features, embeddings, labels = [], [], []
+    rng = np.random.default_rng(0)
+    for left_over in range(num, 0, -1):
+        for _ in range(TRIES):
+            corner = _corner(columns, total, left_over, rng)
+            if corner is None:
+                continue
+            row, dual = corner
+            full = np.zeros(spec.num_features, np.float32)
+            full[present] = row
+            embedding = units @ dual
+            fit = judge(spec.normalise(full.astype(np.float64)), embedding, dual)
+            if fit is None:
+                continue
+            label, slope = fit
+            break
+        else:
+            raise GaveUp(
+                STAGE,
+                f"{num - left_over} of {num} nodes found: two nodes are alike, too "
+                "many features are shared, or the gradient is not exact",
+            )
+        features.append(full)
+        embeddings.append(embedding)
+        labels.append(label)
+        columns = columns - np.outer(row, slope)
+        units = units - np.outer(embedding, slope)
+        total = total - slope
+    return Nodes(np.stack(features), np.stack(embeddings), np.array(labels))
 
 
-def _corners(basis: np.ndarray, everyone: np.ndarray) -> Iterator[np.ndarray]:
-    """Growing sets `[m, n]` of coordinates of vertices that are zeros and ones.
+class _Judge:
+    """Tells a true node from a mixture of several, by its slope."""
+
+    def __init__(self, model: GraphModel, params: Any, update: Any, num: int):
+        self.model, self.params, self.update, self.num = model, params, update, num
+
+    def __call__(
+        self, features: np.ndarray, embedding: np.ndarray, dual: np.ndarray
+    ) -> tuple[int, np.ndarray] | None:
+        """Label and slope of the node, or None.
+
+        A node's slope, over their number, times the vector that reads it out of the
+        gradient is 1.
+        """
+        fed = np.asarray(self.model.readout_inputs(features, embedding))[None]
+        entries, slopes = node_slopes(self.model, self.params, self.update, fed)
+        slopes = slopes / self.num
+        off = np.abs(slopes @ dual - 1)
+        best = int(off.argmin())
+        if off[best] >= FITS:
+            return None
+        return int(entries.labels[best]), slopes[best]
+
+
+def _corner(
+    columns: np.ndarray, total: np.ndarray, num: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """A vertex of zeros and ones, if the one met is.
 
     Args:
-      basis: `[P, n]`, orthonormal, of the column space.
-      everyone: `[n]`, the functional that is 1 at every node.
+      columns: `[P, K]`, sums of slopes of the nodes that have a column.
+      total: `[K]`, the sum over all nodes.
+      num: how many nodes.
+      rng: draws the direction to go in.
+
+    Returns:
+      `[P]` zeros and ones, and `[K]` the vector that reads them out of `columns`.
     """
-    num = basis.shape[1]
-    # Words of the same nodes have the same row.
+    basis, values, right = np.linalg.svd(columns, full_matrices=False)
+    basis, dual = basis[:, :num], right[:num].T / values[:num]
+    # Columns of the same nodes have the same row.
     _, first = np.unique(np.round(basis / SLACK), axis=0, return_index=True)
     few = basis[np.sort(first)]
-    rng = np.random.default_rng(0)
-    bounds = np.concatenate([np.full(len(few), 1 + SLACK), np.full(len(few), SLACK)])
-    sides = np.concatenate([few, -few])
-    known: set[bytes] = set()
-    corners: list[np.ndarray] = []
-    check = num
-    for _ in range(TRIES * num):
-        answer = scipy.optimize.linprog(
-            few.T @ rng.normal(size=len(few)),
-            A_ub=sides,
-            b_ub=bounds,
-            A_eq=everyone[None],
-            b_eq=[1.0],
-            bounds=(None, None),
-        )
-        if answer.x is None:
-            continue
-        exact = basis @ answer.x
-        row = np.round(exact)
-        name = row.astype(np.int8).tobytes()
-        if np.abs(exact - row).max() > WHOLE or name in known:
-            continue
-        known.add(name)
-        # Off the slack of the vertex, by least squares on the rounded row.
-        corners.append(basis.T @ row)
-        if len(corners) >= check:
-            yield np.stack(corners)
-            check = len(corners) + max(1, num // 4)
+    # The node with the fewest features, in random units, that has a certain one.
+    chosen = few[rng.integers(len(few))]
+    whole = total @ dual
+    answer = scipy.optimize.linprog(
+        few.T @ rng.uniform(0.5, 1.5, size=len(few)),
+        A_ub=np.concatenate([few, -few, np.stack([whole, -whole, -chosen])]),
+        b_ub=np.r_[
+            np.repeat([1 + SLACK, SLACK], len(few)), 1 + SLACK, SLACK - 1, SLACK - 1
+        ],
+        bounds=(None, None),
+    )
+    if answer.x is None:
+        return None
+    exact = basis @ answer.x
+    row = np.round(exact)
+    if np.abs(exact - row).max() > WHOLE:
+        return None
+    return row, dual @ (basis.T @ row)  # off the slack, by least squares

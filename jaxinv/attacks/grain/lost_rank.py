@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.spatial
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from jaxinv.attacks.grain.embedding import Embedder
 from jaxinv.attacks.grain.proposals import Chunk
@@ -56,7 +56,7 @@ def lost_directions(
     vectors *= np.where(vectors[:, axis] < 0, -1, 1)[:, None]
     rng = np.random.default_rng(0)
     few = vectors @ np.linalg.qr(rng.normal(size=(vectors.shape[1], 12)))[0]
-    pairs = scipy.spatial.cKDTree(few).query_pairs(SAME, output_type="ndarray")
+    pairs = KDTree(few).query_pairs(SAME, output_type="ndarray")
     shape = (len(vectors),) * 2
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
     _, cluster = connected_components(links, directed=False)

@@ -8,13 +8,15 @@ the smallest integers in these proportions that agree about their edges.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
+import scipy.special
 
+from jaxinv.attacks.grain.embedding import bucket
 from jaxinv.attacks.grain.outcome import GaveUp
 from jaxinv.attacks.grain.types import Types
 from jaxinv.attacks.span import Span
@@ -71,13 +73,8 @@ def system(
       inputs: `[T, U + 1]`, what the readout is fed of each type, and 1.
       whole: the span of the readout's inputs.
     """
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), params)
-        fed = jnp.asarray(inputs[:, :-1])
-        entries, ahead = _slopes_ahead(model, wide, update, fed)
-        activation = model.readout_activation
-        slopes = readout_slopes(wide, fed[entries.types], ahead, activation)
-        slopes = np.asarray(slopes) / whole.scale
+    entries, slopes = node_slopes(model, params, update, inputs[:, :-1])
+    slopes = slopes / whole.scale
     left = inputs[entries.types] @ whole.basis
     # Slopes outside the right span must cancel: they are rows of the system as well.
     outside = slopes - slopes @ whole.right @ whole.right.T
@@ -93,19 +90,48 @@ def system(
     return System(entries, r[:, :-1], r[:, -1], whole.noise)
 
 
-def _slopes_ahead(
-    model: GraphModel, params: Any, update: Any, fed: jax.Array
-) -> tuple[Entry, jax.Array]:
-    """Entries and the loss's slope by their logits, times the number of nodes."""
+def node_slopes(
+    model: GraphModel, params: Any, update: Any, fed: np.ndarray
+) -> tuple[Entry, np.ndarray]:
+    """How the readout's first layer feels the loss at nodes, times their number.
+
+    Args:
+      model: the network.
+      params: its weights.
+      update: the gradient, whose output bias stands for the graph's label.
+      fed: `[T, U]`, the readout's inputs.
+
+    Returns:
+      Entries (in a node task one for every label) and `[E, K]`.
+    """
     num, classes = len(fed), model.spec.num_classes
-    if model.spec.task == "graph":
-        bias = jnp.asarray(np.asarray(update["readout"][-1]["bias"], np.float64))
-        entries = Entry(np.arange(num), np.zeros(num, int))
-        return entries, jnp.tile(bias, (num, 1))
-    logits = model.readout(params, fed)
-    entries = Entry(*np.divmod(np.arange(num * classes), classes))
-    labels = jax.nn.one_hot(entries.labels, classes, dtype=jnp.float64)
-    return entries, (jax.nn.sigmoid(logits[entries.types]) - labels) / classes
+    size = bucket(num, 64)  # few shapes, so that no program is for one graph alone
+    padded = np.pad(fed, ((0, size - num), (0, 0)))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+        if model.spec.task == "graph":
+            bias = np.asarray(update["readout"][-1]["bias"], np.float64)
+            ahead = np.tile(bias, (1, size, 1))
+        else:
+            logits = np.asarray(_logits(model)(wide, padded))
+            chances = scipy.special.expit(logits)
+            ahead = (chances - np.eye(classes)[:, None]) / classes
+        found = [np.asarray(_slopes(model)(wide, padded, a))[:num] for a in ahead]
+    labels, types = np.divmod(np.arange(num * len(found)), num)
+    return Entry(types, labels), np.concatenate(found)
+
+
+@functools.lru_cache(maxsize=16)
+def _logits(model: GraphModel):
+    return jax.jit(model.readout)
+
+
+@functools.lru_cache(maxsize=16)
+def _slopes(model: GraphModel):
+    def slopes(params: Any, fed: jax.Array, ahead: jax.Array) -> jax.Array:
+        return readout_slopes(params, fed, ahead, model.readout_activation)
+
+    return jax.jit(slopes)
 
 
 class Counts(NamedTuple):

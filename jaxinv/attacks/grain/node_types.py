@@ -56,7 +56,8 @@ def node_types(
             # Only where it lost no rank is membership in it necessary.
             if affine.identifiable and affine.rank >= whole.rank:
                 tests.append((affine, True))
-    columns = np.asarray(spec.std) > 0
+    # A column that all public nodes have is 0 once normalised, and one may have it.
+    columns = (np.asarray(spec.std) > 0) | (np.asarray(spec.mean) == 1)
     for factor, matrix in zip(factors, matrices, strict=True):
         if factor.affine:
             columns &= present_columns(spec, matrix)
@@ -136,7 +137,7 @@ def present_columns(spec: GraphSpec, matrix: np.ndarray) -> np.ndarray:
     # Rounding is relative to what was subtracted.
     scale = np.linalg.norm(matrix[:-1], axis=1) * std
     scale = scale + mean * np.linalg.norm(matrix[-1])
-    return (std > 0) & (size > ABSENT * scale)
+    return ((std > 0) & (size > ABSENT * scale)) | (mean == 1)
 
 
 def column_sums(spec: GraphSpec, matrix: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jaxinv.attacks.grain import LIMITS, Recovered, grain
+from jaxinv.attacks.grain import Recovered, grain
 from jaxinv.audits.graphs.clients import Clients
 from jaxinv.audits.graphs.config import AuditConfig
 from jaxinv.audits.graphs.judge import controlled, judged
@@ -50,7 +50,7 @@ def run_audit(
     tell = on_progress or (lambda progress: None)
     source = source_of(config)
     model = build_graph_model(config.model, source.spec, **config.network_options())
-    limits = LIMITS._replace(candidates=config.candidates, seconds=config.seconds)
+    limits = config.limits()
     clients = Clients(model, noise=config.noise, float16=config.float16)
     key_params, key_other, key_transit = jax.random.split(
         jax.random.key(config.seed), 3

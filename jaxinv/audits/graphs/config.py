@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from jaxinv.attacks.grain import LIMITS
+from jaxinv.attacks.grain import LIMITS, Limits
 from jaxinv.audits.settings import check_whole, command
 from jaxinv.errors import InputError, nearest
 from jaxinv.models.graph_networks import GRAPH_MODELS
 
-_LOWEST = {"seed": 0, "depth": 1, "width": 1, "controls": 0, "candidates": 1}
+_LOWEST = {"seed": 0, "depth": 1, "width": 1, "controls": 0}
+_LOWEST_IF_SET = {"num": 1, "candidates": 1}
 
 # What --set may not say, because an option of its own says it.
 _SPELLED = ("depth", "width", "activation")
@@ -32,8 +33,9 @@ class AuditConfig:
       noise: on the gradient, as a share of the root mean square of each leaf.
       float16: whether the gradient is rounded to it on its way, after the noise.
       controls: on how many of the graphs the negative control is run.
-      candidates: neighbourhoods tested at most in one level of the attack.
-      seconds: at most for the search among graphs of one set of nodes.
+      candidates: neighbourhoods tested at most in one level of the attack; None for
+        the attack's own limit.
+      seconds: at most for its search among graphs of one set of nodes; likewise.
       model_options: of the model's builder.
     """
 
@@ -50,8 +52,8 @@ class AuditConfig:
     noise: float = 0.0
     float16: bool = False
     controls: int = 3
-    candidates: int = LIMITS.candidates
-    seconds: float = LIMITS.seconds
+    candidates: int | None = None
+    seconds: float | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,10 +61,13 @@ class AuditConfig:
             raise InputError(
                 f"model is {self.model!r}; {nearest(self.model, GRAPH_MODELS)}"
             )
-        check_whole(self, _LOWEST | ({"num": 1} if self.num is not None else {}))
+        given = {
+            k: v for k, v in _LOWEST_IF_SET.items() if getattr(self, k) is not None
+        }
+        check_whole(self, _LOWEST | given)
         if not 0 <= self.noise < math.inf:
             raise InputError(f"noise is {self.noise!r}; expected a share of 0 or more")
-        if not 0 < self.seconds < math.inf:
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise InputError(f"seconds is {self.seconds!r}; expected a positive number")
         for option in _SPELLED:
             if option in self.model_options:
@@ -77,6 +82,11 @@ class AuditConfig:
         if self.activation is not None:
             found["activation"] = self.activation
         return found
+
+    def limits(self) -> Limits:
+        """Where the attack gives up."""
+        asked = {"candidates": self.candidates, "seconds": self.seconds}
+        return LIMITS._replace(**{k: v for k, v in asked.items() if v is not None})
 
     def command(self) -> str:
         """The shell command that repeats this audit."""

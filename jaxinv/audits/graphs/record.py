@@ -32,7 +32,8 @@ def record(
       graphs: entries of `judge.judged`; fewer than asked after an interrupt.
       controls: entries of `judge.controlled`; likewise.
     """
-    asked = len(source.graphs)
+    asked, own = len(source.graphs), config.limits()
+    limits = {"candidates": own.candidates, "seconds": own.seconds}
     chemistry = isinstance(config, MoleculesConfig) and not config.no_chemistry
     wanted = min(config.controls, asked)
     return {
@@ -62,7 +63,7 @@ def record(
             "num_classes": source.spec.num_classes,
         },
         "command": config.command(),
-        "settings": settings(config, num=asked),
+        "settings": settings(config, num=asked, **limits),
         "interrupted": len(graphs) < asked or len(controls) < wanted,
         "summary": summary(graphs, controls),
         "graphs": graphs,

@@ -63,11 +63,11 @@ class GraphModel(NamedTuple):
     factors: Callable[[Any, int], list[Factor]]
     """`(update, level) -> factors` of that level's rows; of the last level those of
     the readout's inputs."""
-    readout: Callable[[Any, jax.Array], jax.Array]
+    readout: Callable[[Any, Any], jax.Array]
     """`(params, inputs [..., U]) -> [..., C]` logits."""
     readout_activation: str
     """Between the layers of the readout, a key of `ACTIVATIONS`."""
-    readout_inputs: Callable[[jax.Array, jax.Array], jax.Array]
+    readout_inputs: Callable[[Any, Any], jax.Array]
     """`(features, last level) -> [..., U]`, what the readout is fed."""
     spec: GraphSpec
     """Of the graphs."""

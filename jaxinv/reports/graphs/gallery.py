@@ -9,7 +9,13 @@ from jaxinv.audits.graphs.packing import unpacked
 from jaxinv.graph import Graph
 from jaxinv.reports.graphs.difference import Edge, beside
 from jaxinv.reports.graphs.molecule import molecule_uri, symbols
-from jaxinv.reports.graphs.network import Picture, Place, layout, picture
+from jaxinv.reports.graphs.network import (
+    Picture,
+    Place,
+    layout,
+    layout_like,
+    picture,
+)
 from jaxinv.reports.graphs.verdict import rate
 
 MAX_SHOWN = 60
@@ -63,7 +69,7 @@ def _shown(entry: Mapping[str, Any], columns: int, chemical: bool) -> Shown:
     return Shown(
         entry,
         _drawn(truth, where, side.missed, chemical),
-        _drawn(side.pick, layout(side.pick, fixed), side.extra, chemical),
+        _drawn(side.pick, layout_like(side.pick, fixed), side.extra, chemical),
         [_drawn(other, layout(other), (), chemical) for other in others],
         bool(side.missed or side.extra),
     )

@@ -46,34 +46,57 @@ class Picture(NamedTuple):
     dots: list[Dot]
 
 
-def layout(graph: Graph, fixed: Mapping[int, Place] | None = None) -> list[Place]:
-    """Where the nodes stand, in the unit square.
+def layout(graph: Graph) -> list[Place]:
+    """Where the nodes stand, in the unit square: every piece by itself, side by side.
 
     Args:
       graph: without padding.
-      fixed: nodes whose place is given, for a graph that is drawn like another.
     """
-    fixed = dict(fixed or {})
-    num = len(graph.features)
-    if len(fixed) == num:
-        return [fixed[node] for node in range(num)]
-    drawn = networkx.empty_graph(num)
+    drawn = networkx.empty_graph(len(graph.features))
     drawn.add_edges_from(edges(graph))
-    start = networkx.circular_layout(drawn, scale=0.5, center=(0.5, 0.5))
-    found = networkx.spring_layout(
-        drawn,
-        pos={**start, **fixed},
-        fixed=list(fixed) or None,
-        iterations=200,
-        k=1.2 / max(1, num) ** 0.5,
-        seed=0,
-    )
-    rows = np.array([found[node] for node in range(num)])
-    if not fixed:
-        low, high = rows.min(0), rows.max(0)
-        rows = (rows - low) / np.where(high > low, high - low, 1)
-        rows[:, high == low] = 0.5
-    return [(float(x), float(y)) for x, y in rows.clip(0, 1)]
+    pieces = sorted(networkx.connected_components(drawn), key=len, reverse=True)
+    sides = [len(nodes) ** 0.5 for nodes in pieces]
+    # Rows of about as much width as the picture has for its height.
+    width = max(sides[0], (WIDTH / HEIGHT * sum(s**2 for s in sides)) ** 0.5)
+    found, x, y, tall = {}, 0.0, 0.0, sides[0]
+    for nodes, side in zip(pieces, sides, strict=True):
+        if x and x + side > width * 1.01:
+            x, y, tall = 0.0, y + tall, side
+        for node, (right, down) in _piece(drawn.subgraph(sorted(nodes))).items():
+            found[node] = x + side * right, y + side * down
+        x += side
+    rows = np.array([found[node] for node in range(len(found))])
+    low, size = rows.min(0), np.ptp(rows, 0)
+    rows = np.where(size > 0, (rows - low) / np.where(size > 0, size, 1), 0.5)
+    return [(float(x), float(y)) for x, y in rows]
+
+
+def _piece(drawn: networkx.Graph) -> dict[int, np.ndarray]:
+    """Places of a connected graph, inside the unit square."""
+    # The ways along edges become distances; SciPy, which it takes, comes with us.
+    found = networkx.kamada_kawai_layout(drawn, scale=0.5, center=(0.5, 0.5))
+    return {node: 0.5 + 0.76 * (np.asarray(at) - 0.5) for node, at in found.items()}
+
+
+def layout_like(graph: Graph, fixed: Mapping[int, Place]) -> list[Place]:
+    """Where the nodes stand if some have their place: the others beside neighbours.
+
+    Args:
+      graph: without padding.
+      fixed: places of some nodes.
+    """
+    found = dict(fixed)
+    for node in range(len(graph.features)):
+        if node in found:
+            continue
+        around = np.flatnonzero(graph.adjacency[node]).tolist()
+        near = [found[other] for other in around if other in found]
+        x, y = np.mean(near, 0) if near else (0.5, 0.5)
+        # So that no two stand in one spot.
+        turn = 2.4 * node
+        x, y = x + 0.12 * np.cos(turn), y + 0.12 * np.sin(turn)
+        found[node] = float(np.clip(x, 0, 1)), float(np.clip(y, 0, 1))
+    return [found[node] for node in range(len(found))]
 
 
 def picture(
@@ -86,7 +109,7 @@ def picture(
 
     Args:
       graph: without padding.
-      where: of `layout`.
+      where: of `layout` or `layout_like`.
       wrong: edges to mark.
       names: of the nodes, written on them; None for no names.
     """
