@@ -158,15 +158,17 @@ def accepted(test, rows):
     columns=st.integers(30, 64),
     dead=st.integers(0, 12),
     dtype=st.sampled_from([np.float32, np.float64]),
+    noise=st.sampled_from([0, 1e-5]),
     seed=st.integers(0, 10**6),
 )
 def test_the_screen_rejects_no_one_inside_and_nearly_all_others(
-    rank, columns, dead, dtype, seed
+    rank, columns, dead, dtype, noise, seed
 ):
     rng = np.random.default_rng(seed)
     inputs = rng.standard_normal((rank, 64))
     inputs[:, rng.permutation(64)[:dead]] = 0  # units that no input wakes
     gradient = inputs.T.astype(dtype) @ rng.standard_normal((rank, 40)).astype(dtype)
+    gradient += (noise * rng.standard_normal(gradient.shape)).astype(dtype)
     whole = span([gradient])
     assert whole.rank == rank
     test = screen(whole, np.sort(rng.permutation(64)[:columns]))

@@ -55,8 +55,6 @@ MOST_TOWERS = 12
 """Tried, should the first not lead to a graph."""
 MOST_STARTS = 6
 """Of the search for edges between distinct nodes."""
-MOST_SETS = 50
-"""Sets of nodes of one size, where the shares are not determined."""
 SIZE_COST = 0.25
 """Of a node that a graph has more than the smallest of its class."""
 ACCEPT = 1e-5
@@ -244,7 +242,9 @@ class Attempt:
         if only:
             return proportional_counts(found, solution, last, self.limits.nodes)
         # A sum over nodes has at most their number as its rank.
-        return integer_counts(found, last, whole.rank, self.limits.nodes, MOST_SETS)
+        until = time.monotonic() + self.limits.seconds
+        most = self.limits.nodes
+        return integer_counts(found, last, whole.rank, most, until)
 
     def _graphs(self, sets: Iterator[Counts]) -> Recovered:
         """The class of graphs: of the smallest size, and of others within the limit.
@@ -258,17 +258,26 @@ class Attempt:
         found: list[Member] = []
         complete, tried, most = True, 0, self.limits.nodes
         deadline = time.monotonic() + self.limits.seconds
-        for counts in sets:
-            size = len(counts.types)
-            if size > most:
-                break
-            tried += 1
-            left = deadline - time.monotonic()
-            members, whole = self._realised(counts, left)
-            complete &= whole
-            found += [m for m in members if not _copies(m.graph, found)]
-            if any(member.cost < np.inf for member in found):
-                most = max(self.limits.class_nodes, min(m.size for m in found))
+        try:
+            for counts in sets:
+                size = len(counts.types)
+                left = deadline - time.monotonic()
+                if size > most:
+                    break
+                if found and (left < 0 or len(found) >= self.limits.graphs):
+                    complete = False
+                    break
+                tried += 1
+                members, whole = self._realised(counts, left)
+                complete &= whole
+                found += [m for m in members if not _copies(m.graph, found)]
+                if any(member.cost < np.inf for member in found):
+                    smallest = min(member.size for member in found)
+                    most = max(self.limits.class_nodes, smallest)
+        except GaveUp:
+            if not found:
+                raise
+            complete = False
         if not found:
             raise GaveUp("assembly", f"none of {tried} sets of nodes makes a graph")
         # What the domain rules out is dropped, unless it rules out everything.

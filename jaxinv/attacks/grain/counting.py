@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 import scipy.optimize
-from scipy.optimize import LinearConstraint
 
 from jaxinv.attacks.grain.multiplicities import (
     CONFIDENT,
+    STAGE,
     Counts,
     Entry,
     System,
     handshakes,
     loops,
 )
+from jaxinv.attacks.grain.outcome import GaveUp
 from jaxinv.attacks.grain.types import Types
+
+MOST_POINTS = 300_000
+"""Combinations of the numbers that are free."""
+ZERO = 1e-5
+"""A share below it is rounding."""
 
 
 def proportional_counts(
@@ -27,7 +37,8 @@ def proportional_counts(
 
     All of them have the same gradient: a mean over nodes does not count.
     """
-    used = np.flatnonzero(solution > 1e-6)
+    # One node in the largest graph has a share of 1 / most_nodes.
+    used = np.flatnonzero(solution > 0.5 / most_nodes)
     part = found.matrix[:, used]
     errors = found.noise * np.linalg.norm(np.linalg.pinv(part), axis=1)
     exact = np.linalg.lstsq(part, found.target, rcond=None)[0]
@@ -54,91 +65,124 @@ def nodes(entries: Entry, counts: np.ndarray) -> Counts:
 
 
 def integer_counts(
-    found: System, types: Types, least_nodes: int, most_nodes: int, most: int
+    found: System,
+    types: Types,
+    least_nodes: int,
+    most_nodes: int,
+    until: float = math.inf,
 ) -> Iterator[Counts]:
-    """Sets of nodes where the shares are not determined: an integer program.
+    """Sets of nodes where the shares are not determined, the smallest first.
+
+    What is free lies in a space of few dimensions: as many counts are enumerated, the
+    others follow from them.
 
     Args:
       found: the system.
       types: of the last level.
       least_nodes: the smallest number of nodes to try.
       most_nodes: the largest.
-      most: how many sets of one number of nodes at most.
+      until: when to give up, on the monotonic clock.
+
+    Raises:
+      GaveUp: too much is free, or it takes too long.
     """
     left, values, right = np.linalg.svd(found.matrix, full_matrices=False)
     rank = int((values > CONFIDENT * found.noise).sum())
     share = (left[:, :rank].T @ found.target) / values[:rank]
     slack = CONFIDENT * found.noise / values[:rank] + 1e-7
     rows = right[:rank]
-    kept = _supported(rows, share, slack, handshakes(types, found.entries))
-    rows = rows[:, kept]
+    hands = handshakes(types, found.entries)
+    polytope = _Polytope(rows, share, slack, hands, until)
+    kept = polytope.supported()
     entries = Entry(found.entries.types[kept], found.entries.labels[kept])
     hands, even = handshakes(types, entries), loops(types, entries)
-    extra = np.zeros((len(rows), len(even)))
-    # Columns are the counts, then half of the ends of each loop.
-    wide = np.concatenate([rows, extra], 1)
-    total = np.concatenate([np.ones(len(kept)), np.zeros(len(even))])[None]
-    hands = np.concatenate([hands, np.zeros((len(hands), len(even)))], 1)
-    pairs = np.concatenate([even, -2 * np.eye(len(even))], 1)
-    rest = np.concatenate([hands, pairs])
+    rows = rows[:, kept]
+    equal = np.concatenate([rows, hands, np.ones((1, len(kept)))])
+    goal = np.concatenate([share, np.zeros(len(hands)), [1.0]])
+    _, sizes, spaces = np.linalg.svd(equal)
+    free = spaces[int((sizes > 1e-6 * sizes[0]).sum()) :]
+    base = np.linalg.lstsq(equal, goal, rcond=1e-6)[0]
+    pivots = np.zeros(0, int)
+    if len(free):
+        pivots = np.asarray(scipy.linalg.qr(free, mode="r", pivoting=True)[-1])
+        pivots = pivots[: len(free)]
+    ranges = [polytope.range(int(kept[p])) for p in pivots]
+    lift = free.T @ np.linalg.inv(free[:, pivots].T)
     for num in range(least_nodes, most_nodes + 1):
-        low: Any = num * (share - slack)
-        high: Any = num * (share + slack)
-        constraints = [
-            LinearConstraint(wide, low, high),
-            LinearConstraint(total, num, num),
-            *([LinearConstraint(rest, 0, 0)] if len(rest) else []),
-        ]
-        for counts in _every(constraints, wide.shape[1], len(kept), num, most):
-            yield nodes(entries, counts)
+        if time.monotonic() > until:
+            raise GaveUp(STAGE, f"no time left at {num} nodes")
+        sides = [np.arange(np.ceil(num * a - 0.1), num * b + 0.1) for a, b in ranges]
+        if math.prod(map(len, sides)) > MOST_POINTS:
+            raise GaveUp(
+                STAGE,
+                f"{len(free)} numbers of nodes are free, which leaves more than "
+                f"{MOST_POINTS:,} combinations",
+            )
+        choices = list(itertools.product(*sides))
+        grid = np.array(choices, float).reshape(len(choices), len(sides))
+        points = num * base + (grid - num * base[pivots]) @ lift.T
+        counts = np.round(points)
+        good = (np.abs(points - counts) < 0.2).all(1) & (counts >= 0).all(1)
+        good &= counts.sum(1) == num
+        counts = counts[good]
+        off = np.abs(counts @ rows.T - num * share)
+        good = (off <= num * slack).all(1)
+        good &= ~(counts @ hands.T).any(1) & ~(counts @ even.T % 2).any(1)
+        for row in counts[good]:
+            yield nodes(entries, row)
 
 
-def _supported(
-    rows: np.ndarray, share: np.ndarray, slack: np.ndarray, hands: np.ndarray
-) -> np.ndarray:
-    """Columns above 0 in some non-negative solution, by linear programs."""
-    width = rows.shape[1]
-    kept = np.zeros(width, bool)
-    upper = np.concatenate([rows, -rows])
-    bounds = np.concatenate([share + slack, slack - share])
-    equal = {"A_eq": hands, "b_eq": np.zeros(len(hands))} if len(hands) else {}
-    while not kept.all():
+class _Polytope(NamedTuple):
+    """All non-negative shares that explain the gradient and agree about edges."""
+
+    rows: np.ndarray
+    """`[R, E]`."""
+    share: np.ndarray
+    """`[R]`, what they give."""
+    slack: np.ndarray
+    """`[R]`, within what."""
+    hands: np.ndarray
+    """`[P, E]`, what is 0."""
+    until: float
+    """When to give up, on the monotonic clock."""
+
+    def best(self, direction: np.ndarray) -> np.ndarray | None:
+        """`[E]`, the shares that are best in a direction, lower is better.
+
+        Raises:
+          GaveUp: no time is left.
+        """
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise GaveUp(STAGE, "the shares are not determined, and time has run out")
+        equal = {}
+        if len(self.hands):
+            equal = {"A_eq": self.hands, "b_eq": np.zeros(len(self.hands))}
         answer = scipy.optimize.linprog(
-            -(~kept).astype(float), A_ub=upper, b_ub=bounds, bounds=(0, 1), **equal
+            direction,
+            A_ub=np.concatenate([self.rows, -self.rows]),
+            b_ub=np.concatenate([self.share + self.slack, self.slack - self.share]),
+            bounds=(0, 1),
+            options={"time_limit": left} if left < math.inf else {},
+            **equal,
         )
-        if answer.x is None:
-            break
-        fresh = (answer.x > 1e-5) & ~kept
-        if not fresh.any():
-            break
-        kept |= answer.x > 1e-5
-    return np.flatnonzero(kept)
+        return answer.x
 
+    def supported(self) -> np.ndarray:
+        """The columns that are above 0 somewhere."""
+        kept = np.zeros(self.rows.shape[1], bool)
+        while not kept.all():
+            shares = self.best(-(~kept).astype(float))
+            if shares is None or not ((shares > ZERO) & ~kept).any():
+                break
+            kept |= shares > ZERO
+        return np.flatnonzero(kept)
 
-def _every(
-    constraints: list, size: int, width: int, num: int, most: int
-) -> Iterator[np.ndarray]:
-    """Every integer point, by splitting what is left around each one found."""
-    boxes: list[tuple[Any, Any]] = [(np.zeros(size), np.full(size, 2.0 * num + 2))]
-    given = 0
-    while boxes and given < most:
-        low, high = boxes.pop()
-        answer = scipy.optimize.milp(
-            np.zeros(size),
-            constraints=constraints,
-            bounds=scipy.optimize.Bounds(low, high),
-            integrality=np.ones(size),
-            options={"time_limit": 10.0},
-        )
-        if answer.x is None:
-            continue
-        point = np.round(answer.x)
-        yield point[:width]
-        given += 1
-        for i in range(width):
-            for a, b in ((low[i], point[i] - 1), (point[i] + 1, high[i])):
-                if a <= b:
-                    lower, upper = low.copy(), high.copy()
-                    lower[:i] = upper[:i] = point[:i]
-                    lower[i], upper[i] = a, b
-                    boxes.append((lower, upper))
+    def range(self, column: int) -> tuple[float, float]:
+        """The least and the largest share of a column."""
+        direction = np.zeros(self.rows.shape[1])
+        direction[column] = 1
+        low, high = self.best(direction), self.best(-direction)
+        if low is None or high is None:
+            return 0.0, 1.0
+        return float(low[column]), float(high[column])
