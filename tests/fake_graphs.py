@@ -28,6 +28,7 @@ def recovered(certificate, graphs=(), *, complete=True):
         graph=graphs[0] if graphs else None,
         graphs=graphs,
         complete=complete,
+        nodes_up_to=24 if graphs else 0,
         distance=1e-7 if graphs else float("inf"),
         stage="done" if graphs else "neighbourhoods",
         reason="" if graphs else NOTHING,

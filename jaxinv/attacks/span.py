@@ -55,8 +55,12 @@ class Span(NamedTuple):
 
     @property
     def identifiable(self) -> bool:
-        """Whether there is a gap at all, and room outside the span."""
-        return 0 < self.rank < self.limit and self.gap >= GAP
+        """Whether there is a gap at all, and room outside the span.
+
+        One value below the gap would be none to measure the rounding by: the last of a
+        square spectrum is small by chance.
+        """
+        return 0 < self.rank < self.limit - 1 and self.gap >= GAP
 
     def excess(self, rows: np.ndarray) -> np.ndarray:
         """How far rows are outside, in units of what rounding explains.

@@ -47,7 +47,7 @@ class Limits(NamedTuple):
     graphs: int = 64
     """Of a class that is listed."""
     seconds: float = 10.0
-    """Of the search for graphs of one set of nodes."""
+    """Of counting nodes and searching for graphs of them."""
 
 
 LIMITS = Limits()
@@ -60,6 +60,10 @@ SIZE_COST = 0.25
 ACCEPT = 1e-5
 """Relative distance of gradients up to which a graph is said to have the client's; the
 rounding of a float32 gradient is some 1e-7, another graph's distance some 1e-2."""
+NOISY = 20.0
+"""A gradient's distance over the largest singular value of its noise."""
+ACCEPT_NOISY = 1e-4
+"""The same at most, where the spectrum shows more rounding than float32 has."""
 
 
 def grain(
@@ -114,7 +118,9 @@ class Attempt:
         self.seconds: dict[str, float] = {}
         self.counts: dict[str, Any] = {}
         self.tower: list[Types] = []
+        self.deadline = np.inf
         self.partial: Member | None = None
+        self.accept = ACCEPT
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -142,18 +148,22 @@ class Attempt:
                     for level in range(1, model.depth + 1)
                 ]
                 self.counts["ranks"] = [found.rank for found in (whole, *spans)]
+                noise = NOISY * max(found.noise for found in spans)
+                self.accept = float(np.clip(noise, ACCEPT, ACCEPT_NOISY))
             return self._solve(nodes, spans)
         except GaveUp as end:
             return Recovered(
                 certificate=Certificate.GAVE_UP,
-                graph=self.partial.graph if self.partial else None,
+                graph=None,
                 graphs=(),
                 complete=False,
-                distance=self.partial.distance if self.partial else np.inf,
+                nodes_up_to=0,
+                distance=np.inf,
                 stage=end.stage,
                 reason=end.reason,
                 seconds=self.seconds,
                 counts=self.counts,
+                partial=self.partial.graph if self.partial else None,
             )
 
     def _distinct(self) -> Recovered:
@@ -183,10 +193,10 @@ class Attempt:
                 off = distances(model, self.params, self.update, [graph])[0]
                 if best is None or off < best.distance:
                     best = Member(graph, float(off), 0.0)
-                if off < ACCEPT:
+                if off < self.accept:
                     break
         assert best is not None
-        if best.distance >= ACCEPT:
+        if best.distance >= self.accept:
             self.partial = best
             raise GaveUp(
                 "edges",
@@ -198,6 +208,7 @@ class Attempt:
             graph=best.graph,
             graphs=(best.graph,),
             complete=True,
+            nodes_up_to=best.size,
             distance=best.distance,
             stage="done",
             reason="",
@@ -213,7 +224,10 @@ class Attempt:
         """
         options = towers(self.model, self.params, nodes, spans, self.limits.candidates)
         failed = None
+        self.deadline = time.monotonic() + self.limits.seconds
         for _ in range(MOST_TOWERS):
+            if failed is not None and time.monotonic() > self.deadline:
+                break
             try:
                 with self.stage("neighbourhoods"):
                     self.tower = next(options)
@@ -242,9 +256,8 @@ class Attempt:
         if only:
             return proportional_counts(found, solution, last, self.limits.nodes)
         # A sum over nodes has at most their number as its rank.
-        until = time.monotonic() + self.limits.seconds
         most = self.limits.nodes
-        return integer_counts(found, last, whole.rank, most, until)
+        return integer_counts(found, last, whole.rank, most, self.deadline)
 
     def _graphs(self, sets: Iterator[Counts]) -> Recovered:
         """The class of graphs: of the smallest size, and of others within the limit.
@@ -257,11 +270,10 @@ class Attempt:
         """
         found: list[Member] = []
         complete, tried, most = True, 0, self.limits.nodes
-        deadline = time.monotonic() + self.limits.seconds
         try:
             for counts in sets:
                 size = len(counts.types)
-                left = deadline - time.monotonic()
+                left = self.deadline - time.monotonic()
                 if size > most:
                     break
                 if found and (left < 0 or len(found) >= self.limits.graphs):
@@ -279,7 +291,13 @@ class Attempt:
                 raise
             complete = False
         if not found:
-            raise GaveUp("assembly", f"none of {tried} sets of nodes makes a graph")
+            reason = f"none of {tried} sets of nodes makes a graph"
+            if self.partial is not None:
+                reason = (
+                    "graphs of the types were found; the gradient of the nearest is "
+                    f"{self.partial.distance:.1e} away"
+                )
+            raise GaveUp("assembly", reason)
         # What the domain rules out is dropped, unless it rules out everything.
         possible = [m for m in found if m.cost < np.inf] or found
         possible.sort(key=lambda member: member.cost + SIZE_COST * member.size)
@@ -290,6 +308,7 @@ class Attempt:
             graph=graphs[0],
             graphs=graphs,
             complete=complete,
+            nodes_up_to=most,
             distance=possible[0].distance,
             stage="done",
             reason="",
@@ -314,11 +333,12 @@ class Attempt:
                 break
         off = distances(self.model, self.params, self.update, fresh)
         cost = self.domain.cost or (lambda graph: 0.0)
-        members = [
-            Member(graph, float(distance), cost(graph))
-            for graph, distance in zip(fresh, off, strict=True)
-            if distance < ACCEPT
-        ]
+        members = []
+        for graph, distance in zip(fresh, off.tolist(), strict=True):
+            if distance < self.accept:
+                members.append(Member(graph, distance, cost(graph)))
+            elif self.partial is None or distance < self.partial.distance:
+                self.partial = Member(graph, distance, np.inf)
         return members, whole and not search.exhausted
 
     def _graph(

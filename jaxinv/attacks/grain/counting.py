@@ -90,24 +90,21 @@ def integer_counts(
     rank = int((values > CONFIDENT * found.noise).sum())
     share = (left[:, :rank].T @ found.target) / values[:rank]
     slack = CONFIDENT * found.noise / values[:rank] + 1e-7
-    rows = right[:rank]
-    hands = handshakes(types, found.entries)
-    polytope = _Polytope(rows, share, slack, hands, until)
+    rows, hands = right[:rank], handshakes(types, found.entries)
+    polytope = _Polytope(*_solutions(rows, hands, share), until)
     kept = polytope.supported()
+    if not len(kept):
+        raise GaveUp(STAGE, "no non-negative numbers of nodes explain the gradient")
     entries = Entry(found.entries.types[kept], found.entries.labels[kept])
     hands, even = handshakes(types, entries), loops(types, entries)
     rows = rows[:, kept]
-    equal = np.concatenate([rows, hands, np.ones((1, len(kept)))])
-    goal = np.concatenate([share, np.zeros(len(hands)), [1.0]])
-    _, sizes, spaces = np.linalg.svd(equal)
-    free = spaces[int((sizes > 1e-6 * sizes[0]).sum()) :]
-    base = np.linalg.lstsq(equal, goal, rcond=1e-6)[0]
+    base, free = _solutions(rows, hands, share)
     pivots = np.zeros(0, int)
-    if len(free):
-        pivots = np.asarray(scipy.linalg.qr(free, mode="r", pivoting=True)[-1])
-        pivots = pivots[: len(free)]
+    if free.shape[1]:
+        pivots = np.asarray(scipy.linalg.qr(free.T, mode="r", pivoting=True)[-1])
+        pivots = pivots[: free.shape[1]]
     ranges = [polytope.range(int(kept[p])) for p in pivots]
-    lift = free.T @ np.linalg.inv(free[:, pivots].T)
+    lift = free @ np.linalg.inv(free[pivots])
     for num in range(least_nodes, most_nodes + 1):
         if time.monotonic() > until:
             raise GaveUp(STAGE, f"no time left at {num} nodes")
@@ -115,7 +112,7 @@ def integer_counts(
         if math.prod(map(len, sides)) > MOST_POINTS:
             raise GaveUp(
                 STAGE,
-                f"{len(free)} numbers of nodes are free, which leaves more than "
+                f"{free.shape[1]} numbers of nodes are free, which leaves more than "
                 f"{MOST_POINTS:,} combinations",
             )
         choices = list(itertools.product(*sides))
@@ -132,17 +129,25 @@ def integer_counts(
             yield nodes(entries, row)
 
 
+def _solutions(
+    rows: np.ndarray, hands: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`[E]` shares that fit, of any sign, and `[E, Q]` what may be added to them."""
+    equal = np.concatenate([rows, hands, np.ones((1, rows.shape[1]))])
+    goal = np.concatenate([share, np.zeros(len(hands)), [1.0]])
+    left, sizes, spaces = np.linalg.svd(equal)
+    rank = int((sizes > 1e-6 * sizes[0]).sum())
+    base = spaces[:rank].T @ ((left[:, :rank].T @ goal) / sizes[:rank])
+    return base, spaces[rank:].T
+
+
 class _Polytope(NamedTuple):
     """All non-negative shares that explain the gradient and agree about edges."""
 
-    rows: np.ndarray
-    """`[R, E]`."""
-    share: np.ndarray
-    """`[R]`, what they give."""
-    slack: np.ndarray
-    """`[R]`, within what."""
-    hands: np.ndarray
-    """`[P, E]`, what is 0."""
+    base: np.ndarray
+    """`[E]`, shares of any sign."""
+    free: np.ndarray
+    """`[E, Q]`, orthonormal, what may be added."""
     until: float
     """When to give up, on the monotonic clock."""
 
@@ -155,22 +160,20 @@ class _Polytope(NamedTuple):
         left = self.until - time.monotonic()
         if left <= 0:
             raise GaveUp(STAGE, "the shares are not determined, and time has run out")
-        equal = {}
-        if len(self.hands):
-            equal = {"A_eq": self.hands, "b_eq": np.zeros(len(self.hands))}
+        if not self.free.shape[1]:
+            return self.base
         answer = scipy.optimize.linprog(
-            direction,
-            A_ub=np.concatenate([self.rows, -self.rows]),
-            b_ub=np.concatenate([self.share + self.slack, self.slack - self.share]),
-            bounds=(0, 1),
+            direction @ self.free,
+            A_ub=-self.free,
+            b_ub=self.base + ZERO / 10,
+            bounds=(-2, 2),
             options={"time_limit": left} if left < math.inf else {},
-            **equal,
         )
-        return answer.x
+        return None if answer.x is None else self.base + self.free @ answer.x
 
     def supported(self) -> np.ndarray:
         """The columns that are above 0 somewhere."""
-        kept = np.zeros(self.rows.shape[1], bool)
+        kept = np.zeros(len(self.base), bool)
         while not kept.all():
             shares = self.best(-(~kept).astype(float))
             if shares is None or not ((shares > ZERO) & ~kept).any():
@@ -180,7 +183,7 @@ class _Polytope(NamedTuple):
 
     def range(self, column: int) -> tuple[float, float]:
         """The least and the largest share of a column."""
-        direction = np.zeros(self.rows.shape[1])
+        direction = np.zeros(len(self.base))
         direction[column] = 1
         low, high = self.best(direction), self.best(-direction)
         if low is None or high is None:

@@ -12,7 +12,9 @@ class Certificate(enum.Enum):
     """What the gradient is known to say."""
 
     UNIQUE = "unique"
-    """One graph alone, up to the order of its nodes."""
+    """One graph alone among those of up to `nodes_up_to` nodes that the domain allows,
+    but for the order of its nodes, and for whole copies of it beside each other: a mean
+    over nodes does not count them."""
     AMBIGUOUS = "ambiguous"
     """Several graphs give this gradient; no attack can tell them apart."""
     GAVE_UP = "gave up"
@@ -34,11 +36,13 @@ class Recovered(NamedTuple):
     certificate: Certificate
     """What the result is worth."""
     graph: Graph | None
-    """The pick: the class's most plausible member, or the best partial graph."""
+    """The pick: the class's most plausible member; None where it gave up."""
     graphs: tuple[Graph, ...]
     """The class, the pick first; every one has the client's gradient."""
     complete: bool
     """Whether the class is known to hold every graph of the sizes looked at."""
+    nodes_up_to: int
+    """The largest number of nodes that was looked at for other graphs."""
     distance: float
     """Of the pick's gradient from the client's, over the norm of that one."""
     stage: str
@@ -49,3 +53,5 @@ class Recovered(NamedTuple):
     """By stage, in order."""
     counts: dict[str, Any]
     """Ranks, candidates and types by stage, for reports."""
+    partial: Graph | None = None
+    """Where it gave up, the nearest graph it met; its gradient is not the client's."""
