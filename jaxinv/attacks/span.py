@@ -42,11 +42,19 @@ class Span(NamedTuple):
     """The norm of the first factor, by which it was divided."""
     limit: int
     """`min(D, K)`: with this many independent inputs or more the span is everything."""
+    slack: float = 1.0
+    """By what the bound is widened, where inputs are said to be a little outside: those
+    that the gradient holds only together, as a sum."""
 
     @property
     def rank(self) -> int:
         """How many independent inputs there are, r."""
         return len(self.values)
+
+    @property
+    def bound(self) -> float:
+        """What a true input may have outside for each unit of c."""
+        return SAFETY * self.slack * self.noise
 
     @property
     def gap(self) -> float:
@@ -81,7 +89,7 @@ class Span(NamedTuple):
         inside = rows @ basis
         outside = np.linalg.norm(rows - inside @ basis.T, axis=-1)
         size = np.linalg.norm(rows, axis=-1)
-        bound = SAFETY * self.noise * np.linalg.norm(inside / self.values, axis=-1)
+        bound = self.bound * np.linalg.norm(inside / self.values, axis=-1)
         return outside / np.maximum(bound + FLOAT64 * size, np.finfo(float).tiny)
 
 
@@ -156,7 +164,7 @@ def screen(whole: Span, columns: np.ndarray) -> Screen:
     left, values, _ = np.linalg.svd(part, full_matrices=True)
     rank = min(whole.rank, len(values))
     weights = np.zeros((len(columns), len(columns)))
-    weights[:, :rank] = SAFETY * whole.noise * left[:, :rank] / values[:rank]
+    weights[:, :rank] = whole.bound * left[:, :rank] / values[:rank]
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(left.shape[1] - rank, SCREEN_DIRECTIONS))
     outside = left[:, rank:] @ np.linalg.qr(mix)[0]

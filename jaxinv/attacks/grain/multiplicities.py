@@ -23,6 +23,10 @@ from jaxinv.attacks.span import Span
 from jaxinv.models.graph_networks.base import GraphModel, readout_slopes
 
 STAGE = "multiplicities"
+INSIDE = 1e-6
+"""Relative size of what rows have outside that is rounding."""
+MIXTURES = 32
+"""Of directions outside."""
 CONFIDENT = 30.0
 """Standard errors that a share may be off."""
 
@@ -75,19 +79,31 @@ def system(
     """
     entries, slopes = node_slopes(model, params, update, inputs[:, :-1])
     slopes = slopes / whole.scale
-    left = inputs[entries.types] @ whole.basis
-    # Slopes outside the right span must cancel: they are rows of the system as well.
-    outside = slopes - slopes @ whole.right @ whole.right.T
-    _, values, more = np.linalg.svd(outside, full_matrices=False)
-    more = more[values > 1e-9 * max(np.linalg.norm(slopes), 1e-300)]
-    right = np.concatenate([whole.right, more.T], 1)
-    matrix = np.einsum("er,es->rse", left, slopes @ right).reshape(-1, len(slopes))
-    target = np.zeros((whole.rank, right.shape[1]))
-    target[:, : whole.rank] = np.diag(whole.values)
+    fed = inputs[entries.types]
+    left, right = _extended(whole.basis, fed), _extended(whole.right, slopes)
+    matrix = np.einsum("er,es->rse", fed @ left, slopes @ right)
+    matrix = matrix.reshape(-1, len(slopes))
+    target = np.zeros((left.shape[1], right.shape[1]))
+    target[: whole.rank, : whole.rank] = np.diag(whole.values)
     # As many rows as columns hold all there is.
     q, r = np.linalg.qr(np.concatenate([matrix, target.reshape(-1, 1)], 1))
     del q
     return System(entries, r[:, :-1], r[:, -1], whole.noise)
+
+
+def _extended(basis: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The basis with directions in which rows are outside it: there they must cancel.
+
+    Of many such directions some mixtures do; what cancels in all, cancels in them, and
+    the converse holds but by chance.
+    """
+    outside = rows - rows @ basis @ basis.T
+    _, values, more = np.linalg.svd(outside, full_matrices=False)
+    more = more[values > INSIDE * np.linalg.norm(rows)]
+    if len(more) > MIXTURES:
+        mix = np.random.default_rng(0).normal(size=(MIXTURES, len(more)))
+        more = np.linalg.qr((mix @ more).T)[0].T
+    return np.concatenate([basis, more.T], 1)
 
 
 def node_slopes(

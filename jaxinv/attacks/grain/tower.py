@@ -23,7 +23,10 @@ from jaxinv.models.graph_networks.base import GraphModel
 
 STAGE = "neighbourhoods"
 MOST_GUESSES = 1_000_000
-"""Candidates of a level where a lost direction was only guessed."""
+"""Candidates of a level where what the gradient has lost is only guessed."""
+SLACK = 1000.0
+"""Of a wider span, of the last level and then of the first, where the bound leads to no
+graph."""
 
 
 def level_span(model: GraphModel, update: Any, level: int) -> Span:
@@ -139,7 +142,10 @@ def build_tower(
 def towers(
     model: GraphModel, params: Any, nodes: Types, spans: Sequence[Span], most: int
 ) -> Iterator[list[Types]]:
-    """The tower, then those with a direction added that level 1 may have lost.
+    """The tower, then those of wider spans, then those with a direction added.
+
+    Two types whose slopes agree, or nearly, are in the gradient as a sum, and each is a
+    little outside the span. Where they are far outside, level 1 has lost a direction.
 
     Arguments and errors as of `build_tower`; the errors of the first tower come last.
     """
@@ -148,6 +154,13 @@ def towers(
         yield build_tower(model, params, nodes, spans, most)
     except GaveUp as end:
         failed = end
+    for level in (-1, 0):
+        try:
+            wider = list(spans)
+            wider[level] = wider[level]._replace(slack=SLACK)
+            yield build_tower(model, params, nodes, wider, min(most, MOST_GUESSES))
+        except GaveUp:
+            continue
     centres = [
         (np.flatnonzero(nodes.degrees == d), int(d)) for d in np.unique(nodes.degrees)
     ]
