@@ -60,6 +60,13 @@ def test_dense_graphs_come_back(degree):
     assert found.distance < 1e-5 and found.graph.labels == secret.labels
 
 
+def test_one_node_alone_comes_back():
+    secret, spec = drawn(5, 1, 0.5, degree=True)
+    found = attacked(secret, spec)
+    assert found.certificate is Certificate.UNIQUE
+    assert isomorphic(secret, found.graph)
+
+
 def test_another_models_gradient_gives_no_graph():
     secret, spec = drawn(3, 12, 0.5, degree=True)
     found = attacked(secret, spec, seed=1)

@@ -42,6 +42,8 @@ def relaxed_adjacency(
       start: `[n, n]`, symmetric.
     """
     num = len(features)
+    if num == 1:
+        return np.zeros((1, 1))
     size = bucket(num, SMALLEST)
     blank = np.zeros((num, num), np.float32)
     ones = np.ones(num, np.float32)
