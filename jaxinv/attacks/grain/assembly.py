@@ -24,16 +24,32 @@ class Search:
       exhausted: whether the search was given up before its end.
     """
 
-    def __init__(self, types: Types, counts: Counts, *, seconds: float):
-        """Takes types of the last level, the nodes, and how long to search."""
+    def __init__(
+        self,
+        types: Types,
+        counts: Counts,
+        *,
+        seconds: float,
+        edges: dict[tuple[int, int], int] | None = None,
+    ):
+        """Takes what there is to join.
+
+        Args:
+          types: of the last level.
+          counts: the nodes.
+          seconds: how long to search.
+          edges: how many there are between nodes of each two kinds, numbered as
+            `kinds` does, the smaller first; None where that is not known.
+        """
         self.own = types.own[counts.types].tolist()
-        kinds = counts.types.tolist(), counts.labels.tolist()
-        self.kind = list(zip(*kinds, strict=True))
+        self.kind = kinds(counts).tolist()
         self.open = [
             Counter(row[row >= 0].tolist()) for row in types.others[counts.types]
         ]
         self.size = len(self.own)
         self.neighbours: list[set[int]] = [set() for _ in range(self.size)]
+        self.banned: set[tuple[int, int]] = set()
+        self.edges = None if edges is None else dict(edges)
         self.until = time.monotonic() + seconds
         self.exhausted = False
 
@@ -50,18 +66,29 @@ class Search:
             yield adjacency
             return
         node, partners = choice
-        tried = set()
+        tried: set[tuple[int, int]] = set()
         for other in partners:
+            if (node, other) in tried:
+                continue
             # Untouched nodes of one kind are alike: one of them stands for all.
+            alike = {other}
             if not self.neighbours[other]:
-                if self.kind[other] in tried:
-                    continue
-                tried.add(self.kind[other])
+                kind = self.kind[other]
+                alike |= {
+                    i
+                    for i in range(self.size)
+                    if self.kind[i] == kind and not self.neighbours[i] and i != node
+                }
             self._join(node, other)
             yield from self.graphs()
             self._part(node, other)
             if self.exhausted:
-                return
+                break
+            # What has this edge has been seen: from here on it is not there.
+            ban = {(node, i) for i in alike} - self.banned
+            tried |= ban
+            self.banned |= ban
+        self.banned -= tried
 
     def _tightest(self) -> tuple[int, list[int]] | None:
         """The open half-edge with the fewest partners; touched nodes go first."""
@@ -88,16 +115,33 @@ class Search:
             and self.own[other] == wanted
             and self.open[other][own]
             and other not in self.neighbours[node]
+            and (node, other) not in self.banned
+            and (other, node) not in self.banned
+            and (self.edges is None or self.edges.get(self._pair(node, other), 0))
         ]
+
+    def _pair(self, a: int, b: int) -> tuple[int, int]:
+        one, other = self.kind[a], self.kind[b]
+        return (one, other) if one < other else (other, one)
 
     def _join(self, a: int, b: int) -> None:
         self.neighbours[a].add(b)
         self.neighbours[b].add(a)
         self.open[a][self.own[b]] -= 1
         self.open[b][self.own[a]] -= 1
+        if self.edges is not None:
+            self.edges[self._pair(a, b)] -= 1
 
     def _part(self, a: int, b: int) -> None:
         self.neighbours[a].discard(b)
         self.neighbours[b].discard(a)
         self.open[a][self.own[b]] += 1
         self.open[b][self.own[a]] += 1
+        if self.edges is not None:
+            self.edges[self._pair(a, b)] += 1
+
+
+def kinds(counts: Counts) -> np.ndarray:
+    """`[n]`, nodes of one type and label share a number, from 0 in sorted order."""
+    pairs = np.stack([counts.types, counts.labels], 1)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)

@@ -20,6 +20,7 @@ import threadpoolctl
 from jaxinv.attacks.grain.assembly import Search
 from jaxinv.attacks.grain.counting import integer_counts, proportional_counts
 from jaxinv.attacks.grain.distinct import distinct_nodes
+from jaxinv.attacks.grain.edge_counts import edge_counts
 from jaxinv.attacks.grain.multiplicities import Counts, graph_label, shares, system
 from jaxinv.attacks.grain.node_types import node_types
 from jaxinv.attacks.grain.outcome import Certificate, GaveUp, Recovered
@@ -320,16 +321,22 @@ class Attempt:
         """Different graphs of these nodes with the gradient, and whether it is all."""
         base = base_index(self.tower)
         features = self.model.spec.denormalise(self.tower[0].rows[base])
-        search = Search(self.tower[-1], counts, seconds=seconds)
         fresh: list[Graph] = []
         whole = True
-        for adjacency in search.graphs():
-            graph = self._graph(features[counts.types], adjacency, counts.labels)
-            if any(isomorphic(graph, other) for other in fresh):
-                continue
-            fresh.append(graph)
+        until = time.monotonic() + seconds
+        for edges in self._edges(counts, until):
+            left = until - time.monotonic()
+            search = Search(self.tower[-1], counts, seconds=left, edges=edges)
+            for adjacency in search.graphs():
+                graph = self._graph(features[counts.types], adjacency, counts.labels)
+                if any(isomorphic(graph, other) for other in fresh):
+                    continue
+                fresh.append(graph)
+                if len(fresh) >= self.limits.graphs:
+                    whole = False
+                    break
+            whole &= not search.exhausted
             if len(fresh) >= self.limits.graphs:
-                whole = False
                 break
         off = distances(self.model, self.params, self.update, fresh)
         cost = self.domain.cost or (lambda graph: 0.0)
@@ -339,7 +346,18 @@ class Attempt:
                 members.append(Member(graph, distance, cost(graph)))
             elif self.partial is None or distance < self.partial.distance:
                 self.partial = Member(graph, distance, np.inf)
-        return members, whole and not search.exhausted
+        return members, whole
+
+    def _edges(
+        self, counts: Counts, until: float
+    ) -> list[dict[tuple[int, int], int] | None]:
+        """Every possibility for the numbers of edges, or none that is known."""
+        model, tower = self.model, self.tower
+        known = edge_counts(model, self.params, self.update, tower, counts, until)
+        if known is None:
+            return [None]
+        numbers = known.numbers.astype(int).tolist()
+        return [dict(zip(known.pairs, row, strict=True)) for row in numbers]
 
     def _graph(
         self, features: np.ndarray, adjacency: np.ndarray, labels: np.ndarray | None
