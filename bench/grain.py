@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     rows = []
     for i, (name, graph) in enumerate(zip(names, graphs, strict=True)):
         sent = client(jax.random.key(i), params, graph)
-        seen = observe(params, sent, num_examples=1, spec=spec)  # type: ignore[arg-type]
+        seen = observe(params, sent, num_examples=1, spec=spec)
         with compiling() as spent:
             start = time.perf_counter()
             found = grain(model, seen, domain=domain)
