@@ -8,6 +8,24 @@ from typing import Any, NamedTuple
 from jaxinv.graph import Graph
 
 
+class Limits(NamedTuple):
+    """Where the attack gives up."""
+
+    candidates: int = 30_000_000
+    """Neighbourhoods tested in one level."""
+    nodes: int = 100
+    """Of a graph."""
+    class_nodes: int = 24
+    """Of the graphs of a class, where the smallest one has fewer."""
+    graphs: int = 64
+    """Of a class that is listed."""
+    seconds: float = 10.0
+    """Of counting nodes and searching for graphs of them."""
+
+
+LIMITS = Limits()
+
+
 class Certificate(enum.Enum):
     """What the gradient is known to say."""
 
