@@ -73,12 +73,20 @@ class GraphSpec:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.groups or any(group.size < 1 for group in self.groups):
+        if (
+            not isinstance(self.groups, tuple)
+            or not self.groups
+            or not all(isinstance(group, FeatureGroup) for group in self.groups)
+            or not all(_is_positive(group.size) for group in self.groups)
+        ):
             raise InputError(
-                f"groups is {self.groups!r}; expected groups of one column or more"
+                f"groups is {self.groups!r}; expected a tuple of FeatureGroups of one "
+                "column or more"
             )
-        if self.num_classes < 1:
-            raise InputError(f"num_classes is {self.num_classes!r}; expected >= 1")
+        if not _is_positive(self.num_classes):
+            raise InputError(
+                f"num_classes is {self.num_classes!r}; expected an integer >= 1"
+            )
         if self.task not in TASKS:
             raise InputError(f"task is {self.task!r}; expected one of {TASKS}")
         names = {group.name: group for group in self.groups}
@@ -89,8 +97,13 @@ class GraphSpec:
                 )
             if not names[self.degree].exclusive:
                 raise InputError(f"degree group {self.degree!r} is not exclusive")
-        mean = tuple(map(float, self.mean)) or (0.0,) * self.num_features
-        std = tuple(map(float, self.std)) or (1.0,) * self.num_features
+        try:
+            mean = tuple(map(float, self.mean)) or (0.0,) * self.num_features
+            std = tuple(map(float, self.std)) or (1.0,) * self.num_features
+        except (TypeError, ValueError):
+            raise InputError(
+                "mean or std is not of numbers; expected one for each feature column"
+            ) from None
         for name, value in (("mean", mean), ("std", std)):
             if len(value) != self.num_features:
                 raise InputError(
@@ -148,6 +161,11 @@ class GraphSpec:
         return dataclasses.replace(self, mean=mean, std=std)
 
 
+def _is_positive(value: Any) -> bool:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return bool(whole and value >= 1)
+
+
 class Domain(NamedTuple):
     """What is known of graphs beside the vocabulary of their features."""
 
@@ -155,6 +173,11 @@ class Domain(NamedTuple):
     """`(features [N, F]) -> [N] bool`, which rows a node can have."""
     cost: Callable[[Graph], float] | None = None
     """How unlikely a graph is among those with one gradient; infinite: impossible."""
+    ring: Callable[[int], float] | None = None
+    """What a ring of so many nodes adds to that, for a search to meet likely graphs
+    first; never below 0."""
+    piece: float = 0.0
+    """The same of every piece beside the first."""
 
 
 ANY = Domain()

@@ -9,6 +9,8 @@ from collections import Counter
 
 import networkx
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import shortest_path
 
 from jaxinv.errors import InputError
 from jaxinv.graph import Graph, real
@@ -40,18 +42,13 @@ def isomorphism(truth: Graph, guess: Graph) -> np.ndarray | None:
     mine, yours = colours(truth, guess, rounds=n)
     if not np.array_equal(np.sort(mine), np.sort(yours)):
         return None
-    left = _components(guess.adjacency, yours)
+    found = _matched(
+        _components(truth.adjacency, mine), _components(guess.adjacency, yours)
+    )
+    if found is None:
+        return None
     order = np.zeros(n, int)
-    # Graphs that equal a third equal each other, so the first that fits will do.
-    for part in _components(truth.adjacency, mine):
-        for other in left:
-            found = _vf2(part, other)
-            if found is not None:
-                order[list(found)] = list(found.values())
-                left.remove(other)
-                break
-        else:
-            return None
+    order[list(found)] = list(found.values())
     return order
 
 
@@ -68,6 +65,32 @@ def colours(truth: Graph, guess: Graph, rounds: int) -> tuple[np.ndarray, np.nda
     rows = np.concatenate([truth.features, guess.features])
     found = _refined(_ranks(rows), adjacency, rounds)
     return found[:cut], found[cut:]
+
+
+class Different:
+    """Graphs of one set of coloured nodes, each up to isomorphism once."""
+
+    def __init__(self, colour: np.ndarray):
+        """`colour`: `[n]` integers from 0, the same of every graph."""
+        self.colour = colour
+        self.met: dict[bytes, list[list]] = {}
+
+    def add(self, adjacency: np.ndarray) -> bool:
+        """Whether no graph added before is isomorphic to this one `[n, n]`."""
+        n = len(self.colour)
+        # Refinement alone does not tell a ring from two of half its size.
+        far = shortest_path(csr_array(adjacency), unweighted=True)
+        far = np.sort(np.minimum(far, n), axis=1)
+        seen = np.column_stack([self.colour, far])
+        found = _refined(_ranks(seen), adjacency, n)
+        profile = np.column_stack([found, seen, adjacency @ np.eye(n)[found]])
+        key = profile[np.lexsort(profile.T)].astype(np.int16).tobytes()
+        parts = _components(adjacency, found)
+        others = self.met.setdefault(key, [])
+        if any(_matched(parts, other) is not None for other in others):
+            return False
+        others.append(parts)
+        return True
 
 
 def order(graph: Graph) -> np.ndarray:
@@ -113,6 +136,22 @@ def _components(adjacency: np.ndarray, colour: np.ndarray) -> list:
     networkx.set_node_attributes(whole, dict(enumerate(colour.tolist())), "colour")
     parts = networkx.connected_components(whole)
     return [whole.subgraph(nodes).copy() for nodes in parts]
+
+
+def _matched(parts: list, others: list) -> dict[int, int] | None:
+    """Nodes of the one for nodes of the other, or None where they differ."""
+    left, order = list(others), {}
+    # Graphs that equal a third equal each other, so the first that fits will do.
+    for part in parts:
+        for other in left:
+            found = _vf2(part, other)
+            if found is not None:
+                order |= found
+                left.remove(other)
+                break
+        else:
+            return None
+    return None if left else order
 
 
 def _vf2(truth, guess) -> dict[int, int] | None:

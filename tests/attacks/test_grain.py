@@ -529,7 +529,7 @@ def test_the_search_lists_every_graph(secret, alike):
         else secret.features[:, :KINDS].argmax(1)
     )
     types, nodes = types_of(colours, secret.adjacency)
-    search = Search(types, Counts(nodes, 0 * nodes), seconds=100)
+    search = Search(types, Counts(nodes, 0 * nodes), until=np.inf)
     found = list(search.graphs())
     for adjacency in found:
         assert (adjacency == adjacency.T).all() and not np.diag(adjacency).any()
@@ -539,10 +539,10 @@ def test_the_search_lists_every_graph(secret, alike):
 
 def test_the_search_ends_in_time():
     types, nodes = types_of(np.zeros(8, int), drawn([0] * 8, ring(8)).adjacency)
-    search = Search(types, Counts(nodes, 0 * nodes), seconds=-1.0)
+    search = Search(types, Counts(nodes, 0 * nodes), until=-1.0)
     assert not list(search.graphs()) and search.exhausted
     # Half-edges that do not go up: no graph, and the search says it is all.
-    search = Search(types, Counts(nodes[:2], 0 * nodes[:2]), seconds=100)
+    search = Search(types, Counts(nodes[:2], 0 * nodes[:2]), until=np.inf)
     assert not list(search.graphs()) and not search.exhausted
 
 

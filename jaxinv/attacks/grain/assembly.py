@@ -3,10 +3,14 @@
 A node of a type of the last level says of each of its neighbours which type of the
 level below it has. An edge joins two nodes that expect each other's types. Every simple
 graph that uses up all half-edges has, for these types, the same embeddings.
+
+Sets of nodes are whole numbers, one bit a node, so that a step of the search is a few
+operations on bits.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,133 +19,239 @@ import numpy as np
 
 from jaxinv.attacks.grain.multiplicities import Counts
 from jaxinv.attacks.grain.types import Types
+from jaxinv.graph import ANY, Domain
+
+CLOCK = 64
+"""Steps between two looks at the clock."""
 
 
 class Search:
-    """All graphs of one set of nodes, one by one, by depth-first search.
+    """All graphs of one set of nodes by depth-first search, the likely ones first.
 
     Attributes:
       exhausted: whether the search was given up before its end.
+      beyond: the least cost above the bound of the last call that it turned away from;
+        infinite where there was none, which is when all graphs have been seen.
     """
 
     def __init__(
         self,
         types: Types,
         counts: Counts,
-        *,
-        seconds: float,
+        until: float,
         edges: dict[tuple[int, int], int] | None = None,
+        domain: Domain = ANY,
     ):
         """Takes what there is to join.
 
         Args:
           types: of the last level.
           counts: the nodes.
-          seconds: how long to search.
+          until: when to give up, on the monotonic clock.
           edges: how many there are between nodes of each two kinds, numbered as
             `kinds` does, the smaller first; None where that is not known.
+          domain: what rings and pieces cost.
         """
-        self.own = types.own[counts.types].tolist()
-        self.kind = kinds(counts).tolist()
-        self.open = [
-            Counter(row[row >= 0].tolist()) for row in types.others[counts.types]
-        ]
+        self.own: list[int] = types.own[counts.types].tolist()
+        self.kind: list[int] = kinds(counts).tolist()
         self.size = len(self.own)
-        self.neighbours: list[set[int]] = [set() for _ in range(self.size)]
-        self.banned: set[tuple[int, int]] = set()
-        self.edges = None if edges is None else dict(edges)
-        self.until = time.monotonic() + seconds
-        self.exhausted = False
+        self.until, self.domain = until, domain
+        self.exhausted, self.beyond, self.steps = False, math.inf, 0
+        # Half-edges: what each node still wants, how many, and who wants any at all.
+        others = types.others[counts.types]
+        self.open = [Counter(row[row >= 0].tolist()) for row in others]
+        self.left = [sum(wanted.values()) for wanted in self.open]
+        self.unfinished = sum(1 << i for i, left in enumerate(self.left) if left)
+        self.wanting: Counter[tuple[int, int]] = Counter()
+        for i, wanted in enumerate(self.open):
+            for other in wanted:
+                self.wanting[self.own[i], other] |= 1 << i
+        # Who is joined, to whom, and to whom not.
+        self.touched = 0
+        self.neighbours = [0] * self.size
+        self.banned = [0] * self.size
+        self.of_kind = [0] * (max(self.kind, default=-1) + 1)
+        for i, kind in enumerate(self.kind):
+            self.of_kind[kind] |= 1 << i
+        self.edges = None if edges is None else Counter(edges)
+        self.spent = [0] * len(self.of_kind)
+        """To nodes of which kinds there are no edges left, for each kind."""
+        if self.edges is not None:
+            for a in range(len(self.spent)):
+                for b in range(len(self.spent)):
+                    if not self.edges[_pair(a, b)]:
+                        self.spent[a] |= self.of_kind[b]
 
-    def graphs(self) -> Iterator[np.ndarray]:
-        """`[n, n]` adjacencies; the same graph may come again, renumbered."""
-        if time.monotonic() > self.until:
+    def graphs(self, above: float = -1.0, most: float = math.inf) -> Iterator:
+        """`[n, n]` adjacencies of `above < cost <= most`; some again, renumbered."""
+        self.beyond = math.inf
+        yield from self._extend(0.0, above, most)
+
+    def _extend(self, cost: float, above: float, most: float) -> Iterator:
+        self.steps += 1
+        if self.steps % CLOCK == 1 and time.monotonic() > self.until:
             self.exhausted = True
+        if self.exhausted:
+            return
+        if not self.unfinished:
+            if cost > above:
+                yield self._adjacency()
             return
         choice = self._tightest()
         if choice is None:
-            adjacency = np.zeros((self.size, self.size), np.float32)
-            for i, others in enumerate(self.neighbours):
-                adjacency[i, list(others)] = 1
-            yield adjacency
             return
-        node, partners = choice
-        tried: set[tuple[int, int]] = set()
-        for other in partners:
-            if (node, other) in tried:
-                continue
-            # Untouched nodes of one kind are alike: one of them stands for all.
-            alike = {other}
-            if not self.neighbours[other]:
-                kind = self.kind[other]
-                alike |= {
-                    i
-                    for i in range(self.size)
-                    if self.kind[i] == kind and not self.neighbours[i] and i != node
-                }
+        node, options = choice
+        banned = 0
+        for step, other, alike in self._ranked(node, options):
+            touched = self.touched
             self._join(node, other)
-            yield from self.graphs()
+            total = cost + step + self._piece(node)
+            if total > most:
+                self.beyond = min(self.beyond, total)
+            else:
+                yield from self._extend(total, above, most)
             self._part(node, other)
+            self.touched = touched
             if self.exhausted:
                 break
             # What has this edge has been seen: from here on it is not there.
-            ban = {(node, i) for i in alike} - self.banned
-            tried |= ban
-            self.banned |= ban
-        self.banned -= tried
+            banned |= self._ban(node, alike)
+        self._unban(node, banned)
 
-    def _tightest(self) -> tuple[int, list[int]] | None:
-        """The open half-edge with the fewest partners; touched nodes go first."""
-        best = None
-        for node in range(self.size):
+    def _tightest(self) -> tuple[int, int] | None:
+        """The open half-edge with the fewest partners, or None where one has too few.
+
+        Touched nodes alone, where there are any: growing one piece keeps the untouched
+        nodes interchangeable.
+        """
+        fewest, choice = math.inf, None
+        for node in _members(self.touched & self.unfinished or self.unfinished):
+            own = self.own[node]
+            never = self.neighbours[node] | self.banned[node] | 1 << node
+            never |= self.spent[self.kind[node]]
             for wanted, count in self.open[node].items():
                 if not count:
                     continue
-                partners = self._partners(node, wanted)
-                if len(partners) < count:
-                    return node, []
-                # Growing one piece keeps the untouched nodes interchangeable.
-                rank = (not self.neighbours[node], len(partners))
-                if best is None or rank < best[0]:
-                    best = rank, (node, partners)
-        return None if best is None else best[1]
+                partners = self.wanting[wanted, own] & ~never
+                number = partners.bit_count()
+                if number < count:
+                    return None
+                if number < fewest:
+                    fewest, choice = number, (node, partners)
+        return choice
 
-    def _partners(self, node: int, wanted: int) -> list[int]:
-        own = self.own[node]
-        return [
-            other
-            for other in range(self.size)
-            if other != node
-            and self.own[other] == wanted
-            and self.open[other][own]
-            and other not in self.neighbours[node]
-            and (node, other) not in self.banned
-            and (other, node) not in self.banned
-            and (self.edges is None or self.edges.get(self._pair(node, other), 0))
-        ]
+    def _ranked(self, node: int, options: int) -> list[tuple[float, int, int]]:
+        """What each partner costs, the partner and those like it, the cheapest first.
 
-    def _pair(self, a: int, b: int) -> tuple[int, int]:
-        one, other = self.kind[a], self.kind[b]
-        return (one, other) if one < other else (other, one)
+        Untouched nodes of one kind are alike: one of them stands for all.
+        """
+        found = []
+        fresh = options & ~self.touched
+        while fresh:
+            other = (fresh & -fresh).bit_length() - 1
+            alike = fresh & self.of_kind[self.kind[other]]
+            found.append((0.0, other, alike))
+            fresh &= ~alike
+        for other in _members(options & self.touched):
+            found.append((self._ring(node, other), other, 1 << other))
+        found.sort(key=lambda option: option[0])
+        return found
+
+    def _ring(self, a: int, b: int) -> float:
+        """The cost of the ring that an edge would close; 0 where it closes none."""
+        if self.domain.ring is None:
+            return 0.0
+        for size, front in enumerate(self._fronts(a), 1):
+            if front >> b & 1:
+                return self.domain.ring(size)
+        return 0.0
+
+    def _piece(self, node: int) -> float:
+        """The cost of a piece that is finished while others are not."""
+        if not self.domain.piece or not self.unfinished:
+            return 0.0
+        piece = 0
+        for front in self._fronts(node):
+            piece |= front
+        return 0.0 if piece & self.unfinished else self.domain.piece
+
+    def _fronts(self, node: int) -> Iterator[int]:
+        """The nodes 0, 1, 2 ... edges away."""
+        seen = front = 1 << node
+        while front:
+            yield front
+            near = 0
+            for i in _members(front):
+                near |= self.neighbours[i]
+            front = near & ~seen
+            seen |= front
 
     def _join(self, a: int, b: int) -> None:
-        self.neighbours[a].add(b)
-        self.neighbours[b].add(a)
-        self.open[a][self.own[b]] -= 1
-        self.open[b][self.own[a]] -= 1
+        self.touched |= 1 << a | 1 << b
+        for one, other in ((a, b), (b, a)):
+            self.neighbours[one] |= 1 << other
+            wanted = self.own[other]
+            self.open[one][wanted] -= 1
+            if not self.open[one][wanted]:
+                self.wanting[self.own[one], wanted] &= ~(1 << one)
+            self.left[one] -= 1
+            if not self.left[one]:
+                self.unfinished &= ~(1 << one)
         if self.edges is not None:
-            self.edges[self._pair(a, b)] -= 1
+            kinds = self.kind[a], self.kind[b]
+            self.edges[_pair(*kinds)] -= 1
+            if not self.edges[_pair(*kinds)]:
+                self.spent[kinds[0]] |= self.of_kind[kinds[1]]
+                self.spent[kinds[1]] |= self.of_kind[kinds[0]]
 
     def _part(self, a: int, b: int) -> None:
-        self.neighbours[a].discard(b)
-        self.neighbours[b].discard(a)
-        self.open[a][self.own[b]] += 1
-        self.open[b][self.own[a]] += 1
+        """Undoes `_join`, but for who is touched."""
+        for one, other in ((a, b), (b, a)):
+            self.neighbours[one] &= ~(1 << other)
+            wanted = self.own[other]
+            self.open[one][wanted] += 1
+            self.wanting[self.own[one], wanted] |= 1 << one
+            self.left[one] += 1
+            self.unfinished |= 1 << one
         if self.edges is not None:
-            self.edges[self._pair(a, b)] += 1
+            kinds = self.kind[a], self.kind[b]
+            self.edges[_pair(*kinds)] += 1
+            self.spent[kinds[0]] &= ~self.of_kind[kinds[1]]
+            self.spent[kinds[1]] &= ~self.of_kind[kinds[0]]
+
+    def _ban(self, node: int, others: int) -> int:
+        """Rules out edges; returns those that were not ruled out before."""
+        fresh = others & ~self.banned[node]
+        self.banned[node] |= fresh
+        for other in _members(fresh):
+            self.banned[other] |= 1 << node
+        return fresh
+
+    def _unban(self, node: int, others: int) -> None:
+        self.banned[node] &= ~others
+        for other in _members(others):
+            self.banned[other] &= ~(1 << node)
+
+    def _adjacency(self) -> np.ndarray:
+        adjacency = np.zeros((self.size, self.size), np.float32)
+        for i, others in enumerate(self.neighbours):
+            adjacency[i, list(_members(others))] = 1
+        return adjacency
 
 
 def kinds(counts: Counts) -> np.ndarray:
     """`[n]`, nodes of one type and label share a number, from 0 in sorted order."""
     pairs = np.stack([counts.types, counts.labels], 1)
     return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _pair(a: int, b: int) -> tuple[int, int]:
+    return (a, b) if a < b else (b, a)
+
+
+def _members(nodes: int) -> Iterator[int]:
+    """The nodes of a set, ascending."""
+    while nodes:
+        lowest = nodes & -nodes
+        yield lowest.bit_length() - 1
+        nodes ^= lowest

@@ -15,12 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinv.attacks.grain.outcome import GaveUp
 from jaxinv.attacks.grain.types import Types
 from jaxinv.attacks.span import SCREEN_DIRECTIONS, Span, screen
 from jaxinv.models.graph_networks.base import GraphModel
 
 BATCH = 1 << 14
 """Candidates in one call of the screen."""
+MOST_PASSING = 100_000
+"""Candidates that are embedded once more in float64; true ones are some ten."""
 SMALL_BATCH = 256
 """Candidates in one call in float64, at all coordinates."""
 FLOAT32 = 3e-6
@@ -91,7 +94,53 @@ class Embedder:
           chunks: of own `[B]` and others `[B, K]`, B at most `BATCH`, K the same in
             all of them and without -1.
           whole: of this level's rows.
+
+        Raises:
+          GaveUp: more than `MOST_PASSING` pass the screen.
         """
+        program, params, tables = self._screen(whole)
+        own, others, rows, width, passed = [], [], [], 0, 0
+        for a, b in chunks:
+            width, real = b.shape[1], len(a)
+            keep = program.test(params, tables, *_padded(a, b, BATCH))
+            keep = np.flatnonzero(np.asarray(keep)[:real])
+            if not len(keep):
+                continue
+            passed += len(keep)
+            if passed > MOST_PASSING:
+                raise GaveUp(
+                    "neighbourhoods",
+                    f"more than {MOST_PASSING:,} are in the span of level "
+                    f"{self.level}, which is too wide to tell them apart",
+                )
+            found = self.rows_of(a[keep], b[keep])
+            inside = whole.excess(self.inputs(a[keep], found)) <= 1
+            own.append(a[keep][inside])
+            others.append(b[keep][inside])
+            rows.append(found[inside])
+        if not own:
+            none = np.zeros(0, int)
+            others = np.zeros((0, width), int)
+            return Types(none, others, none, self.rows_of(none, others))
+        own, others = np.concatenate(own), np.concatenate(others)
+        return Types(own, others, self.below.degrees[own], np.concatenate(rows))
+
+    def rest(
+        self, chunks: Iterator[tuple[np.ndarray, np.ndarray]], whole: Span
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Candidates outside the span, and how they are, in the screen's directions.
+
+        Takes what `passing` does; gives own `[b]`, others `[b, K]` and `[b, S]`.
+        """
+        program, params, tables = self._screen(whole)
+        for own, others in chunks:
+            batch = _padded(own, others, BATCH)
+            rest = np.asarray(program.rest(params, tables, *batch))[: len(own)]
+            inside = np.asarray(program.test(params, tables, *batch))[: len(own)]
+            yield own[~inside], others[~inside], rest[~inside]
+
+    def _screen(self, whole: Span) -> tuple[_Program, Any, Tables]:
+        """The program, its weights and its tables."""
         columns = self._columns(whole)
         program = _screened(self.model, self.level, tuple(columns.tolist()))
         left, right = self.left.shape[1], self.right.shape[1]
@@ -112,24 +161,7 @@ class Embedder:
             single(fixed @ test.weights[len(units) :]),
             single(np.linalg.norm(fixed, axis=1)),
         )
-        own, others, rows, width = [], [], [], 0
-        for a, b in chunks:
-            width, real = b.shape[1], len(a)
-            keep = program.test(params, tables, *_padded(a, b, BATCH))
-            keep = np.flatnonzero(np.asarray(keep)[:real])
-            if not len(keep):
-                continue
-            found = self.rows_of(a[keep], b[keep])
-            inside = whole.excess(self.inputs(a[keep], found)) <= 1
-            own.append(a[keep][inside])
-            others.append(b[keep][inside])
-            rows.append(found[inside])
-        if not own:
-            none = np.zeros(0, int)
-            others = np.zeros((0, width), int)
-            return Types(none, others, none, self.rows_of(none, others))
-        own, others = np.concatenate(own), np.concatenate(others)
-        return Types(own, others, self.below.degrees[own], np.concatenate(rows))
+        return program, params, tables
 
     def _columns(self, whole: Span) -> np.ndarray:
         """Some of the layer's units, as few as the test needs."""
@@ -195,20 +227,29 @@ class _Program:
         def prepare(params: Any, rows: jax.Array, degrees: jax.Array) -> Any:
             return model.prepare(params, level, rows, degrees, chosen)
 
-        def test(
+        def cast(
             params: Any, tables: Tables, own: jax.Array, others: jax.Array
-        ) -> jax.Array:
+        ) -> tuple[jax.Array, jax.Array]:
             mine = jax.tree.map(lambda leaf: leaf[own], tables.messages)
             around = jax.tree.map(lambda leaf: leaf[others], tables.messages)
             present = jnp.ones(others.shape, jnp.float32)
             rows = model.combine(params, level, mine, around, present, chosen)
-            rest = rows @ tables.outside + tables.fixed_outside[own]
+            return rows, rows @ tables.outside + tables.fixed_outside[own]
+
+        def rest(*args: Any) -> jax.Array:
+            return cast(*args)[1]
+
+        def test(
+            params: Any, tables: Tables, own: jax.Array, others: jax.Array
+        ) -> jax.Array:
+            rows, rest = cast(params, tables, own, others)
             inside = rows @ tables.weights + tables.fixed_weights[own]
             size = jnp.linalg.norm(rows, axis=-1) + tables.fixed_size[own]
             bound = jnp.linalg.norm(inside, axis=-1) + FLOAT32 * size
             return jnp.linalg.norm(rest, axis=-1) <= bound
 
         self.prepare = jax.jit(prepare)
+        self.rest = jax.jit(rest)
         self.test = jax.jit(test)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxinv.attacks.grain.assembly import Search
+from jaxinv.attacks.grain.assembly import Search, kinds
 from jaxinv.attacks.grain.attempt import Attempt, Member
 from jaxinv.attacks.grain.counting import integer_counts, proportional_counts
+from jaxinv.attacks.grain.drift import switched
 from jaxinv.attacks.grain.edge_counts import edge_counts
 from jaxinv.attacks.grain.multiplicities import Counts, shares, system
 from jaxinv.attacks.grain.outcome import GaveUp, Recovered
@@ -17,10 +18,12 @@ from jaxinv.attacks.grain.tower import base_index
 from jaxinv.attacks.grain.types import Types
 from jaxinv.attacks.span import Span
 from jaxinv.graph import Graph
-from jaxinv.isomorphism import isomorphic
+from jaxinv.isomorphism import Different, isomorphic
 
 SIZE_COST = 0.25
 """Of a node that a graph has more than the smallest of its class."""
+COST_STEP = 1.0
+"""How much more a graph may cost each time that the likelier ones are all found."""
 
 
 def node_sets(attempt: Attempt, tower: list[Types], whole: Span) -> Iterator[Counts]:
@@ -37,7 +40,11 @@ def node_sets(attempt: Attempt, tower: list[Types], whole: Span) -> Iterator[Cou
     last, base = tower[-1], base_index(tower)
     fed = np.asarray(attempt.model.readout_inputs(tower[0].rows[base], last.rows))
     fed = np.concatenate([fed, np.ones((len(fed), 1))], 1)
-    found = system(attempt.model, attempt.params, attempt.update, fed, whole)
+    unsure = None
+    if attempt.drift is not None:
+        unsure = switched(attempt.model, attempt.drift, tower)
+    model, params, update = attempt.model, attempt.params, attempt.update
+    found = system(model, params, update, fed, whole, unsure)
     solution, only = shares(found)
     attempt.counts["shares determined"] = only
     most = attempt.limits.nodes
@@ -88,6 +95,8 @@ def graph_class(
                 "graphs of the types were found; the gradient of the nearest is "
                 f"{attempt.partial.distance:.1e} away"
             )
+        elif not complete:
+            reason = f"no graph of the types was met in {limits.seconds:g} s"
         raise GaveUp("assembly", reason)
     # What the domain rules out is dropped, unless it rules out everything.
     possible = [m for m in found if m.cost < np.inf] or found
@@ -99,25 +108,35 @@ def _realised(
     attempt: Attempt, tower: list[Types], counts: Counts
 ) -> tuple[list[Member], bool]:
     """Different graphs of these nodes with the gradient, and whether it is all."""
-    spec, until = attempt.model.spec, attempt.deadline
-    features = spec.denormalise(tower[0].rows[base_index(tower)])
+    spec, most = attempt.model.spec, attempt.limits.graphs
+    features = spec.denormalise(tower[0].rows[base_index(tower)])[counts.types]
+    different = Different(kinds(counts))
+    searches = [
+        Search(tower[-1], counts, attempt.deadline, edges, attempt.domain)
+        for edges in _edges(attempt, tower, counts)
+    ]
     fresh: list[Graph] = []
-    whole = True
-    for edges in _edges(attempt, tower, counts):
-        left = until - time.monotonic()
-        search = Search(tower[-1], counts, seconds=left, edges=edges)
-        for adjacency in search.graphs():
-            graph = attempt.graph(features[counts.types], adjacency, counts.labels)
-            if any(isomorphic(graph, other) for other in fresh):
-                continue
-            fresh.append(graph)
-            if len(fresh) >= attempt.limits.graphs:
-                whole = False
-                break
-        whole &= not search.exhausted
-        if len(fresh) >= attempt.limits.graphs:
+    for adjacency in _likely_first(searches):
+        if different.add(adjacency):
+            fresh.append(attempt.graph(features, adjacency, counts.labels))
+        if len(fresh) >= most:
             break
-    return attempt.members(fresh), whole
+    exhausted = any(search.exhausted for search in searches)
+    return attempt.members(fresh), not exhausted and len(fresh) < most
+
+
+def _likely_first(searches: list[Search]) -> Iterator[np.ndarray]:
+    """Adjacencies of all searches, by what the domain says of rings and pieces.
+
+    A bound on the cost is raised step by step (Korf 1985, iterative deepening).
+    """
+    above, most = -1.0, 0.0
+    while searches:
+        for search in searches:
+            yield from search.graphs(above, most)
+        searches = [search for search in searches if search.beyond < np.inf]
+        nearest = min((search.beyond for search in searches), default=np.inf)
+        above, most = most, max(nearest, most + COST_STEP)
 
 
 def _edges(

@@ -20,11 +20,15 @@ from jaxinv.attacks.grain.embedding import Embedder
 from jaxinv.attacks.grain.proposals import Chunk
 from jaxinv.attacks.span import Span
 
-MOST_CANDIDATES = 60_000
-"""Looked at, in float64 and at all coordinates."""
+MOST_CANDIDATES = 1_000_000
+"""Looked at."""
 MOST_DIRECTIONS = 12
 """Tried, those that the most candidates share first."""
-SAME = 1e-5
+MOST_MEMBERS = 16
+"""Candidates that a direction is taken from."""
+FEW = 4
+"""Of the screen's directions, which are random."""
+SAME = 3e-4
 """Distance of unit vectors that are said to be one."""
 
 
@@ -36,37 +40,35 @@ def lost_directions(
     Args:
       embedder: of the level.
       whole: the span that lacks a direction.
-      chunks: all candidates of the level, tested or not.
+      chunks: candidates of the level, tested or not; the first ones are looked at.
     """
-    rest, size = [], []
-    for own, others in chunks:
-        rows = embedder.inputs(own, embedder.rows_of(own, others))
-        outside = whole.excess(rows) > 1
-        rows = rows[outside]
-        rest.append(rows - rows @ whole.basis @ whole.basis.T)
-        size.append(np.linalg.norm(rows, axis=1))
-    vectors, sizes = np.concatenate(rest), np.concatenate(size)
-    lengths = np.linalg.norm(vectors, axis=1)
-    kept = lengths > 1e-4 * sizes
-    vectors = vectors[kept] / lengths[kept, None]
-    if len(vectors) < 2:
+    owns, neighbours, rests = [], [], []
+    left = MOST_CANDIDATES
+    for own, others, rest in embedder.rest(chunks, whole):
+        left -= len(own)
+        if left < 0:
+            break
+        owns += own.tolist()
+        neighbours += list(others)
+        rests.append(rest)
+    if len(owns) < 2:
         return
+    vectors = np.concatenate(rests).astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1)
+    # Neighbourhoods with one sum have one embedding, and count once.
+    _, first = np.unique(_near(vectors / np.median(lengths)), return_index=True)
+    vectors = vectors[first] / lengths[first, None]
     # Up to sign, by the entry that is largest on the whole.
     axis = np.abs(vectors).sum(0).argmax()
     vectors *= np.where(vectors[:, axis] < 0, -1, 1)[:, None]
-    rng = np.random.default_rng(0)
-    few = vectors @ np.linalg.qr(rng.normal(size=(vectors.shape[1], 12)))[0]
-    pairs = KDTree(few).query_pairs(SAME, output_type="ndarray")
-    shape = (len(vectors),) * 2
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
-    _, cluster = connected_components(links, directed=False)
+    cluster = _near(vectors)
     sizes = np.bincount(cluster)
     for index in np.argsort(-sizes, kind="stable")[:MOST_DIRECTIONS]:
         if sizes[index] < 2:
             return
-        direction = vectors[cluster == index].mean(0)
-        direction -= whole.basis @ (whole.basis.T @ direction)
-        direction /= np.linalg.norm(direction)
+        chosen = first[np.flatnonzero(cluster == index)[:MOST_MEMBERS]]
+        members = [(owns[k], neighbours[k]) for k in chosen]
+        direction = _outside(embedder, whole, members)
         yield whole._replace(
             basis=np.concatenate([whole.basis, direction[:, None]], 1),
             # Nothing is known of the other side, which level 1 does not use, or of the
@@ -74,3 +76,31 @@ def lost_directions(
             right=np.concatenate([whole.right, np.zeros((len(whole.right), 1))], 1),
             values=np.append(whole.values, np.median(whole.values)),
         )
+
+
+def _near(vectors: np.ndarray) -> np.ndarray:
+    """`[V]`, a number for each group of vectors that are `SAME`."""
+    # A tree of few coordinates is fast, and finds little that is far in the others.
+    few = vectors[:, :FEW]
+    pairs = KDTree(few).query_pairs(SAME, output_type="ndarray")
+    apart = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)
+    pairs = pairs[apart < SAME]
+    shape = (len(vectors),) * 2
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
+    return connected_components(links, directed=False)[1]
+
+
+def _outside(
+    embedder: Embedder, whole: Span, candidates: list[tuple[int, np.ndarray]]
+) -> np.ndarray:
+    """`[D]`, the unit vector that these candidates have outside the span."""
+    own = np.array([one for one, _ in candidates])
+    width = max(len(others) for _, others in candidates)
+    others = [
+        np.pad(others, (0, width - len(others)), constant_values=-1)
+        for _, others in candidates
+    ]
+    rows = embedder.inputs(own, embedder.rows_of(own, np.stack(others)))
+    for _ in range(2):  # once more, for what rounding left inside
+        rows = rows - rows @ whole.basis @ whole.basis.T
+    return np.linalg.svd(rows, full_matrices=False)[2][0]

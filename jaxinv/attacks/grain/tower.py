@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxinv.attacks.grain.embedding import BATCH, Embedder
-from jaxinv.attacks.grain.lost_rank import MOST_CANDIDATES, lost_directions
+from jaxinv.attacks.grain.lost_rank import lost_directions
 from jaxinv.attacks.grain.node_types import unidentifiable
 from jaxinv.attacks.grain.outcome import GaveUp
 from jaxinv.attacks.grain.proposals import (
@@ -165,8 +165,7 @@ def towers(
         (np.flatnonzero(nodes.degrees == d), int(d)) for d in np.unique(nodes.degrees)
     ]
     allowed = np.broadcast_to(nodes.degrees[None, :] > 0, (nodes.num,) * 2)
-    count = sum(num_neighbourhoods(where, d, allowed) for where, d in centres)
-    if spans[0].identifiable and count <= MOST_CANDIDATES and model.depth > 1:
+    if spans[0].identifiable and model.depth > 1:
         embedder = Embedder(model, params, 1, nodes, nodes.rows)
         chunks = itertools.chain.from_iterable(
             neighbourhoods(where, d, allowed, BATCH) for where, d in centres

@@ -24,7 +24,13 @@ def molecule_domain(spec: GraphSpec) -> Domain:
     Which atoms there can be (valences, masses), and which graphs RDKit makes molecules
     of with the very features of their nodes.
     """
-    return Domain(possible_atoms, functools.partial(implausibility, spec=spec))
+    cost = functools.partial(implausibility, spec=spec)
+    return Domain(possible_atoms, cost, ring_cost, PIECE)
+
+
+def ring_cost(size: int) -> float:
+    """How unlikely a ring of so many atoms is."""
+    return RING_COSTS.get(size, LARGE_RING)
 
 
 def implausibility(graph: Graph, spec: GraphSpec) -> float:
@@ -39,5 +45,5 @@ def implausibility(graph: Graph, spec: GraphSpec) -> float:
     assert molecule is not None
     rings = [len(ring) for ring in molecule.GetRingInfo().AtomRings()]
     pieces = len(chemistry().GetMolFrags(molecule))
-    cost = sum(RING_COSTS.get(size, LARGE_RING) for size in rings)
+    cost = sum(map(ring_cost, rings))
     return cost + PIECE * (pieces - 1)
