@@ -71,7 +71,7 @@ class Different:
     """Graphs of one set of coloured nodes, each up to isomorphism once."""
 
     def __init__(self, colour: np.ndarray):
-        """`colour`: `[n]` integers from 0, the same of every graph."""
+        """`colour`: `[n]` integers, the same of every graph."""
         self.colour = colour
         self.met: dict[bytes, list[list]] = {}
 

@@ -171,6 +171,30 @@ class LocalTraining:
           InputError: the optimiser rescales entries, so that its steps hold no mean
             gradient.
         """
+        return float(self._moves(num_examples).sum())
+
+    def passage(self, num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where along the delta each step takes its gradient, and how much that counts.
+
+        For gradients that stay the same: the weights of step t are those before plus
+        `places[t]` times the delta, up to the square of the delta.
+
+        Args:
+          num_examples: of all clients together.
+
+        Returns:
+          Places, `[steps]` from 0 to below 1, and shares of the mean gradient,
+          `[steps]` of sum 1.
+
+        Raises:
+          InputError: as `travel`.
+        """
+        moves = self._moves(num_examples)
+        # The first step's gradient echoes in all that follow.
+        return (np.cumsum(moves) - moves) / moves.sum(), moves[::-1] / moves.sum()
+
+    def _moves(self, num_examples: int) -> np.ndarray:
+        """`[steps]`, how far each step goes along a gradient that stays the same."""
         if self.optimizer not in ("sgd", "momentum"):
             raise InputError(
                 f"optimizer is {self.optimizer!r}; expected 'sgd' or 'momentum', whose "
@@ -178,8 +202,8 @@ class LocalTraining:
             )
         steps, _ = self.shape(num_examples)
         decay = self.momentum if self.optimizer == "momentum" else 0.0
-        echoes = sum((1 - decay**t) / (1 - decay) for t in range(1, steps + 1))
-        return self.learning_rate * echoes
+        counted = np.arange(1, steps + 1)
+        return self.learning_rate * (1 - decay**counted) / (1 - decay)
 
 
 def _is_number(value: Any) -> bool:

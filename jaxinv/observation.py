@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.errors import InputError, KnowledgeError
-from jaxinv.graph import GraphSpec, graph
+from jaxinv.graph import GraphSpec
 from jaxinv.local_training import LocalTraining
-from jaxinv.options import check_choice, check_positive
+from jaxinv.options import check_choice
 from jaxinv.received import (
     check_local_training,
     check_update,
     checked_batch_stats,
+    checked_graph,
     checked_labels,
     moved,
     named_leaves,
@@ -211,7 +212,7 @@ def observe(
     named, structure = dict(named_leaves(update)), jax.tree.structure(trained(params))
     names = [name for name, _ in named_leaves(trained(params))]
     update = jax.tree.unflatten(structure, [named[name] for name in names])
-    num_nodes, adjacency = _checked_graph(num_nodes, adjacency, labels, spec)
+    num_nodes, adjacency = checked_graph(num_nodes, adjacency, labels, spec)
     if isinstance(spec, GraphSpec) and num_examples != 1:
         raise InputError(f"num_examples is {num_examples}; expected 1, a graph")
     if labels is not None:
@@ -243,29 +244,3 @@ def observe(
         spec=spec,
         sent="gradient" if sent == "gradient" else "delta",
     )
-
-
-def _checked_graph(num_nodes: Any, adjacency: Any, labels: Any, spec: Any):
-    """Node count and adjacency; the count follows from what else is granted."""
-    if not isinstance(spec, GraphSpec):
-        if num_nodes is not None or adjacency is not None:
-            raise InputError("num_nodes or adjacency without a GraphSpec as spec")
-        return None, None
-    counts = {}
-    if num_nodes is not None:
-        num_nodes = int(num_nodes) if isinstance(num_nodes, np.integer) else num_nodes
-        check_positive("num_nodes", num_nodes)
-        counts["num_nodes"] = num_nodes
-    if adjacency is not None:
-        try:
-            adjacency = np.asarray(adjacency, np.float32)
-        except (TypeError, ValueError):
-            raise InputError("adjacency is no array; expected [n, n] numbers") from None
-        rows = max(1, adjacency.shape[0]) if adjacency.ndim else 1
-        adjacency = jnp.asarray(graph(np.zeros((rows, 1)), adjacency, 0).adjacency)
-        counts["adjacency"] = rows
-    if labels is not None and spec.task == "node":
-        counts["labels"] = np.size(labels)
-    if len(set(counts.values())) > 1:
-        raise InputError(f"numbers of nodes differ: {counts}; expected one n for all")
-    return next(iter(counts.values()), None), adjacency

@@ -49,7 +49,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
       InputError: names the option, its value and the choices.
     """
     choices = tuple(choices)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
 

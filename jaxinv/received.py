@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.errors import InputError
+from jaxinv.graph import GraphSpec, graph
 from jaxinv.local_training import LocalTraining
+from jaxinv.options import check_positive
 from jaxinv.release import trained
 from jaxinv.target import Moments, Params
 
@@ -147,3 +149,35 @@ def checked_batch_stats(batch_stats: Any) -> dict[str, Moments]:
                 )
         checked[layer] = Moments(jnp.asarray(mean), jnp.asarray(var))
     return checked
+
+
+def checked_graph(
+    num_nodes: Any, adjacency: Any, labels: Any, spec: Any
+) -> tuple[int | None, jax.Array | None]:
+    """Node count and `[n, n]` adjacency; the count follows from what else is granted.
+
+    Raises:
+      InputError: there is no graph to have them, or they are of none or of several.
+    """
+    if not isinstance(spec, GraphSpec):
+        if num_nodes is not None or adjacency is not None:
+            raise InputError("num_nodes or adjacency without a GraphSpec as spec")
+        return None, None
+    counts = {}
+    if num_nodes is not None:
+        num_nodes = int(num_nodes) if isinstance(num_nodes, np.integer) else num_nodes
+        check_positive("num_nodes", num_nodes)
+        counts["num_nodes"] = num_nodes
+    if adjacency is not None:
+        try:
+            adjacency = np.asarray(adjacency, np.float32)
+        except (TypeError, ValueError):
+            raise InputError("adjacency is no array; expected [n, n] numbers") from None
+        rows = max(1, adjacency.shape[0]) if adjacency.ndim else 1
+        adjacency = jnp.asarray(graph(np.zeros((rows, 1)), adjacency, 0).adjacency)
+        counts["adjacency"] = rows
+    if labels is not None and spec.task == "node":
+        counts["labels"] = np.size(labels)
+    if len(set(counts.values())) > 1:
+        raise InputError(f"numbers of nodes differ: {counts}; expected one n for all")
+    return next(iter(counts.values()), None), adjacency

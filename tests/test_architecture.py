@@ -21,6 +21,7 @@ FLOORS = [
     {"adapters", "layers", "second_order", "metrics", "local_training"},
     {"factored"},
     {"release", "similarity"},
+    {"defenses"},
     {"received"},
     {"observation", "models", "fedavg"},
     {"matching", "priors", "space", "rounds"},

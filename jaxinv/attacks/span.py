@@ -70,6 +70,26 @@ class Span(NamedTuple):
         """
         return 0 < self.rank < self.limit - 1 and self.gap >= GAP
 
+    def above(self, floor: float) -> Span:
+        """The span with what is below a share of the largest value called noise.
+
+        Args:
+          floor: the share, 0 for none. Where no wide gap is above it the span stays
+            as it is.
+        """
+        if not self.rank or not floor:
+            return self
+        noise = floor * self.values[0]
+        values = np.maximum(np.append(self.values, self.noise), noise)
+        gaps = np.flatnonzero(values[:-1] / values[1:] >= GAP)
+        rank = int(gaps[-1]) + 1 if len(gaps) else self.rank
+        return self._replace(
+            basis=self.basis[:, :rank],
+            right=self.right[:, :rank],
+            values=self.values[:rank],
+            noise=float(values[rank]),
+        )
+
     def excess(self, rows: np.ndarray) -> np.ndarray:
         """How far rows are outside, in units of what rounding explains.
 

@@ -65,6 +65,14 @@ def _add_options(parser: Any, data: str, num: str) -> None:
         f"{', '.join(ACTIVATIONS)}, where the model has the choice (default: its own)"
     )
     add("--activation", metavar="NAME", help=text)
+    from jaxinv.graph import TASKS
+
+    text = "graph, one label for each, or node, one for every node (default: graph)"
+    add("--task", metavar="NAME", choices=TASKS, default="graph", help=text)
+    text = "the client trains by steps of this size, sends how its weights moved"
+    add("--local-lr", metavar="X", type=float, help=text)
+    text = "of that training (default: 1)"
+    add("--local-steps", metavar="N", type=whole(1), help=text)
     text = "of the search among graphs of one set of nodes (default: the attack's own)"
     add("--seconds", metavar="X", type=float, help=text)
     text = "on the gradient, as a share of its root mean square (default: 0)"
@@ -91,6 +99,9 @@ def _audit(args: argparse.Namespace) -> int:
         "depth": args.depth,
         "width": args.width,
         "activation": args.activation,
+        "task": args.task,
+        "local_lr": args.local_lr,
+        "local_steps": args.local_steps,
         "noise": args.noise,
         "float16": args.float16,
         "controls": args.controls,

@@ -80,7 +80,7 @@ def test_prints_a_table_that_fits_the_verdict_and_the_place(
     assert "GRAIN on gcn, <script>" in out and "[red]x" in out
     assert "c1ccccc1" in out and "molecule 4" not in out
     for said in (
-        "exact, no other fits",
+        "exact, no other found",
         "exact, 2+ fit",
         "at the neighbourhoods",
         "wrong, called unique",

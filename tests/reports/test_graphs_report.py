@@ -47,7 +47,7 @@ def test_every_end_has_its_name(written):
     assert [rate(entry) for entry in entries] == expected
     assert [entry["exact"] for entry in entries] == [True, True, False, False, False]
     assert [entry["in_class"] for entry in entries] == [True, True, True, False, False]
-    assert rating(entries[0]) == "exact, no other fits"
+    assert rating(entries[0]) == "exact, no other found"
     assert rating(entries[1]) == "exact, 2+ fit"
     assert rating(entries[2]) == "among 10 that fit"
     assert [entry["gsm1"] == 1 for entry in entries] == [True, True, *[False] * 3]
@@ -72,7 +72,7 @@ def test_the_verdict_comes_first(written):
     assert verdict.level == "exact"
     assert verdict.headline == (
         "2 of 5 molecules were recovered exactly, each from one gradient; 1 with a "
-        "certificate that no other molecule fits."
+        "certificate that no other molecule of the sizes looked at fits."
     )
     assert verdict.details[0].startswith("1 of 5 molecules was called unique and is")
     for said in (
@@ -95,7 +95,7 @@ def entries_of(*rates):
     ("rates", "level", "says"),
     [
         (["proved"], "exact", "1 of 1 molecule was recovered exactly, from one "
-         "gradient; it is certified: no other molecule fits."),
+         "gradient; it is certified: no other molecule of the sizes looked at fits."),
         (["proved"] * 2, "exact", "all are certified"),
         (["exact", "gave up"], "exact", "of none is it certain, for other molecules"),
         (["among", "gave up"], "traces", "1 of 2 molecules was narrowed down to a few"),

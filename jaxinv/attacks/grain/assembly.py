@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxinv.attacks.grain.multiplicities import Counts
 from jaxinv.attacks.grain.types import Types
 from jaxinv.graph import ANY, Domain
 
@@ -37,28 +36,25 @@ class Search:
     def __init__(
         self,
         types: Types,
-        counts: Counts,
+        nodes: np.ndarray,
         until: float,
-        edges: dict[tuple[int, int], int] | None = None,
         domain: Domain = ANY,
     ):
         """Takes what there is to join.
 
         Args:
           types: of the last level.
-          counts: the nodes.
+          nodes: `[n]`, the type of each.
           until: when to give up, on the monotonic clock.
-          edges: how many there are between nodes of each two kinds, numbered as
-            `kinds` does, the smaller first; None where that is not known.
           domain: what rings and pieces cost.
         """
-        self.own: list[int] = types.own[counts.types].tolist()
-        self.kind: list[int] = kinds(counts).tolist()
+        self.kind: list[int] = nodes.tolist()
+        self.own: list[int] = types.own[nodes].tolist()
         self.size = len(self.own)
         self.until, self.domain = until, domain
         self.exhausted, self.beyond, self.steps = False, math.inf, 0
         # Half-edges: what each node still wants, how many, and who wants any at all.
-        others = types.others[counts.types]
+        others = types.others[nodes]
         self.open = [Counter(row[row >= 0].tolist()) for row in others]
         self.left = [sum(wanted.values()) for wanted in self.open]
         self.unfinished = sum(1 << i for i, left in enumerate(self.left) if left)
@@ -70,17 +66,9 @@ class Search:
         self.touched = 0
         self.neighbours = [0] * self.size
         self.banned = [0] * self.size
-        self.of_kind = [0] * (max(self.kind, default=-1) + 1)
+        self.of_kind: Counter[int] = Counter()
         for i, kind in enumerate(self.kind):
             self.of_kind[kind] |= 1 << i
-        self.edges = None if edges is None else Counter(edges)
-        self.spent = [0] * len(self.of_kind)
-        """To nodes of which kinds there are no edges left, for each kind."""
-        if self.edges is not None:
-            for a in range(len(self.spent)):
-                for b in range(len(self.spent)):
-                    if not self.edges[_pair(a, b)]:
-                        self.spent[a] |= self.of_kind[b]
 
     def graphs(self, above: float = -1.0, most: float = math.inf) -> Iterator:
         """`[n, n]` adjacencies of `above < cost <= most`; some again, renumbered."""
@@ -128,7 +116,6 @@ class Search:
         for node in _members(self.touched & self.unfinished or self.unfinished):
             own = self.own[node]
             never = self.neighbours[node] | self.banned[node] | 1 << node
-            never |= self.spent[self.kind[node]]
             for wanted, count in self.open[node].items():
                 if not count:
                     continue
@@ -197,12 +184,6 @@ class Search:
             self.left[one] -= 1
             if not self.left[one]:
                 self.unfinished &= ~(1 << one)
-        if self.edges is not None:
-            kinds = self.kind[a], self.kind[b]
-            self.edges[_pair(*kinds)] -= 1
-            if not self.edges[_pair(*kinds)]:
-                self.spent[kinds[0]] |= self.of_kind[kinds[1]]
-                self.spent[kinds[1]] |= self.of_kind[kinds[0]]
 
     def _part(self, a: int, b: int) -> None:
         """Undoes `_join`, but for who is touched."""
@@ -213,11 +194,6 @@ class Search:
             self.wanting[self.own[one], wanted] |= 1 << one
             self.left[one] += 1
             self.unfinished |= 1 << one
-        if self.edges is not None:
-            kinds = self.kind[a], self.kind[b]
-            self.edges[_pair(*kinds)] += 1
-            self.spent[kinds[0]] &= ~self.of_kind[kinds[1]]
-            self.spent[kinds[1]] &= ~self.of_kind[kinds[0]]
 
     def _ban(self, node: int, others: int) -> int:
         """Rules out edges; returns those that were not ruled out before."""
@@ -237,16 +213,6 @@ class Search:
         for i, others in enumerate(self.neighbours):
             adjacency[i, list(_members(others))] = 1
         return adjacency
-
-
-def kinds(counts: Counts) -> np.ndarray:
-    """`[n]`, nodes of one type and label share a number, from 0 in sorted order."""
-    pairs = np.stack([counts.types, counts.labels], 1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def _pair(a: int, b: int) -> tuple[int, int]:
-    return (a, b) if a < b else (b, a)
 
 
 def _members(nodes: int) -> Iterator[int]:

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxinv.attacks.grain.drift import drift_of
 from jaxinv.attacks.grain.multiplicities import graph_label
 from jaxinv.attacks.grain.outcome import Certificate, GaveUp, Limits, Recovered
 from jaxinv.attacks.grain.scoring import distances
 from jaxinv.graph import Domain, Graph
+from jaxinv.local_training import LocalTraining
 from jaxinv.models.graph_networks.base import GraphModel
 
 ACCEPT = 1e-5
@@ -43,10 +45,15 @@ class Attempt:
     """One run of the attack; keeps what was found should it give up.
 
     Attributes:
-      model, params, update, domain, limits: what it works on.
+      model, update, domain, limits: what it works on.
+      sent: the weights that the client was sent.
+      local: how it trained; None for one gradient.
+      drift: of the weights in its steps; None for one step.
+      params: the weights of which the update is the gradient, or nearly.
       accept: distance up to which a graph has the client's gradient.
       seconds: by stage.
       counts: ranks, candidates and types by stage.
+      least_nodes: of the graph, the largest number of nodes where that is granted.
       deadline: of the search, on the monotonic clock.
       partial: the nearest graph that is not the client's.
     """
@@ -58,13 +65,17 @@ class Attempt:
         update: Any,
         domain: Domain,
         limits: Limits,
+        local: LocalTraining | None = None,
     ):
-        """Takes what `grain` does, of one round."""
-        self.model, self.params, self.update = model, params, update
+        """Takes what `grain` does, of one round, the update as a gradient."""
+        self.model, self.sent, self.update, self.local = model, params, update, local
+        self.drift = drift_of(params, update, local)
+        self.params = params if self.drift is None else self.drift.middle
         self.domain, self.limits = domain, limits
         self.accept = ACCEPT
         self.seconds: dict[str, float] = {}
         self.counts: dict[str, Any] = {}
+        self.least_nodes = 1
         self.deadline = np.inf
         self.partial: Member | None = None
 
@@ -91,9 +102,16 @@ class Attempt:
         mask = np.ones(len(adjacency), np.float32)
         return Graph(features, adjacency, mask, labels.astype(np.int32))
 
-    def members(self, graphs: list[Graph]) -> list[Member]:
-        """Those that have the client's gradient; the nearest other is kept."""
-        off = distances(self.model, self.params, self.update, graphs)
+    def members(self, graphs: list[Graph], *, alike: bool = False) -> list[Member]:
+        """Those that have the client's gradient; the nearest other is kept.
+
+        Args:
+          graphs: candidates.
+          alike: whether they all have the gradient of the first.
+        """
+        some = graphs[:1] if alike else graphs
+        off = distances(self.model, self.sent, self.update, some, self.local)
+        off = np.resize(off, len(graphs)) if alike else off
         cost = self.domain.cost or (lambda graph: 0.0)
         found = []
         for graph, distance in zip(graphs, off.tolist(), strict=True):
@@ -123,6 +141,9 @@ class Attempt:
 
     def gave_up(self, end: GaveUp) -> Recovered:
         """No graph, with the stage, the reason and the nearest graph met."""
+        reason = end.reason
+        if self.drift is not None and self.local is not None:
+            reason = f"of {self.local.shape(1)[0]} local steps: {reason}"
         return Recovered(
             certificate=Certificate.GAVE_UP,
             graph=None,
@@ -131,7 +152,7 @@ class Attempt:
             nodes_up_to=0,
             distance=np.inf,
             stage=end.stage,
-            reason=end.reason,
+            reason=reason,
             seconds=self.seconds,
             counts=self.counts,
             partial=self.partial.graph if self.partial else None,

@@ -23,7 +23,11 @@ from jaxinv.attacks.grain.types import Types
 
 
 def proportional_counts(
-    found: System, solution: np.ndarray, types: Types, most_nodes: int
+    found: System,
+    solution: np.ndarray,
+    types: Types,
+    least_nodes: int,
+    most_nodes: int,
 ) -> Iterator[Counts]:
     """Sets of nodes in the proportions of the only solution, the smallest first.
 
@@ -37,7 +41,7 @@ def proportional_counts(
     entries = Entry(found.entries.types[used], found.entries.labels[used])
     even = loops(types, entries)
     hands = handshakes(types, entries)
-    for num in range(1, most_nodes + 1):
+    for num in range(least_nodes, most_nodes + 1):
         scaled = num * exact
         counts = np.round(scaled)
         off = np.abs(scaled - counts)

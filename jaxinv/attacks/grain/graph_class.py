@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxinv.attacks.grain.assembly import Search, kinds
+from jaxinv.attacks.grain.assembly import Search
 from jaxinv.attacks.grain.attempt import Attempt, Member
 from jaxinv.attacks.grain.counting import integer_counts, proportional_counts
+from jaxinv.attacks.grain.covers import crossed, is_copies
 from jaxinv.attacks.grain.drift import switched
-from jaxinv.attacks.grain.edge_counts import edge_counts
 from jaxinv.attacks.grain.multiplicities import Counts, shares, system
 from jaxinv.attacks.grain.outcome import GaveUp, Recovered
 from jaxinv.attacks.grain.tower import base_index
 from jaxinv.attacks.grain.types import Types
 from jaxinv.attacks.span import Span
 from jaxinv.graph import Graph
-from jaxinv.isomorphism import Different, isomorphic
+from jaxinv.isomorphism import Different
 
 SIZE_COST = 0.25
 """Of a node that a graph has more than the smallest of its class."""
@@ -49,9 +49,11 @@ def node_sets(attempt: Attempt, tower: list[Types], whole: Span) -> Iterator[Cou
     attempt.counts["shares determined"] = only
     most = attempt.limits.nodes
     if only:
-        return proportional_counts(found, solution, last, most)
+        least = attempt.least_nodes
+        return proportional_counts(found, solution, last, least, most)
     # A sum over nodes has at most their number as its rank.
-    return integer_counts(found, last, whole.rank, most, attempt.deadline)
+    least = max(whole.rank, attempt.least_nodes)
+    return integer_counts(found, last, least, most, attempt.deadline)
 
 
 def graph_class(
@@ -80,10 +82,14 @@ def graph_class(
             tried += 1
             members, whole = _realised(attempt, tower, counts)
             complete &= whole
-            found += [m for m in members if not _copies(m.graph, found)]
+            found += [
+                member
+                for member in members
+                if not any(is_copies(member.graph, other.graph) for other in found)
+            ]
             if any(member.cost < np.inf for member in found):
                 smallest = min(member.size for member in found)
-                most = max(limits.class_nodes, smallest)
+                most = min(most, max(limits.class_nodes, smallest))
     except GaveUp:
         if not found:
             raise
@@ -101,70 +107,50 @@ def graph_class(
     # What the domain rules out is dropped, unless it rules out everything.
     possible = [m for m in found if m.cost < np.inf] or found
     possible.sort(key=lambda member: member.cost + SIZE_COST * member.size)
+    if complete and len(possible) == 1:
+        possible += _larger(attempt, tower, possible[0].graph)
     return attempt.recovered(possible, complete=complete, nodes_up_to=most)
 
 
 def _realised(
     attempt: Attempt, tower: list[Types], counts: Counts
 ) -> tuple[list[Member], bool]:
-    """Different graphs of these nodes with the gradient, and whether it is all."""
+    """Different graphs of these nodes with the gradient, and whether it is all.
+
+    Which of several nodes of one type has which label, no gradient says: they are dealt
+    out in order.
+    """
     spec, most = attempt.model.spec, attempt.limits.graphs
     features = spec.denormalise(tower[0].rows[base_index(tower)])[counts.types]
-    different = Different(kinds(counts))
-    searches = [
-        Search(tower[-1], counts, attempt.deadline, edges, attempt.domain)
-        for edges in _edges(attempt, tower, counts)
-    ]
+    different = Different(counts.types)
+    search = Search(tower[-1], counts.types, attempt.deadline, attempt.domain)
     fresh: list[Graph] = []
-    for adjacency in _likely_first(searches):
+    for adjacency in _likely_first(search):
         if different.add(adjacency):
             fresh.append(attempt.graph(features, adjacency, counts.labels))
         if len(fresh) >= most:
             break
-    exhausted = any(search.exhausted for search in searches)
-    return attempt.members(fresh), not exhausted and len(fresh) < most
+    # Their nodes have the same types, and so they have the same gradient.
+    members = attempt.members(fresh, alike=True)
+    return members, not search.exhausted and len(fresh) < most
 
 
-def _likely_first(searches: list[Search]) -> Iterator[np.ndarray]:
-    """Adjacencies of all searches, by what the domain says of rings and pieces.
+def _larger(attempt: Attempt, tower: list[Types], only: Graph) -> list[Member]:
+    """A graph of twice the nodes beside the only one, where there is one."""
+    if 2 * len(only.mask) > attempt.limits.nodes:
+        return []
+    until = time.monotonic() + attempt.limits.seconds
+    return attempt.members(crossed(only, attempt.model.depth, attempt.domain, until))
+
+
+def _likely_first(search: Search) -> Iterator[np.ndarray]:
+    """Adjacencies, by what the domain says of rings and pieces.
 
     A bound on the cost is raised step by step (Korf 1985, iterative deepening).
     """
     above, most = -1.0, 0.0
-    while searches:
-        for search in searches:
-            yield from search.graphs(above, most)
-        searches = [search for search in searches if search.beyond < np.inf]
-        nearest = min((search.beyond for search in searches), default=np.inf)
-        above, most = most, max(nearest, most + COST_STEP)
-
-
-def _edges(
-    attempt: Attempt, tower: list[Types], counts: Counts
-) -> list[dict[tuple[int, int], int] | None]:
-    """Every possibility for the numbers of edges, or none that is known."""
-    known = edge_counts(
-        attempt.model, attempt.params, attempt.update, tower, counts, attempt.deadline
-    )
-    if known is None:
-        return [None]
-    numbers = known.numbers.astype(int).tolist()
-    return [dict(zip(known.pairs, row, strict=True)) for row in numbers]
-
-
-def _copies(graph: Graph, found: list[Member]) -> bool:
-    """Whether it is a smaller graph of the class, several times."""
-    for member in found:
-        times, rest = divmod(len(graph.mask), member.size)
-        if rest or times < 2:
-            continue
-        small = member.graph
-        copied = Graph(
-            np.tile(small.features, (times, 1)),
-            np.kron(np.eye(times, dtype=np.float32), small.adjacency),
-            np.tile(small.mask, times),
-            graph.labels,
-        )
-        if isomorphic(graph, copied):
-            return True
-    return False
+    while not search.exhausted:
+        yield from search.graphs(above, most)
+        if search.beyond == np.inf:
+            return
+        above, most = most, max(search.beyond, most + COST_STEP)

@@ -67,6 +67,7 @@ def system(
     update: Any,
     inputs: np.ndarray,
     whole: Span,
+    unsure: np.ndarray | None = None,
 ) -> System:
     """The linear system of the shares.
 
@@ -76,15 +77,24 @@ def system(
       update: the gradient.
       inputs: `[T, U + 1]`, what the readout is fed of each type, and 1.
       whole: the span of the readout's inputs.
+      unsure: `[K, Q]` orthonormal, directions of slopes that are not looked at.
+
+    Raises:
+      GaveUp: no direction is left.
     """
     entries, slopes = node_slopes(model, params, update, inputs[:, :-1])
     slopes = slopes / whole.scale
     fed = inputs[entries.types]
     left, right = _extended(whole.basis, fed), _extended(whole.right, slopes)
+    if unsure is not None and unsure.shape[1]:
+        right = right - unsure @ (unsure.T @ right)
+        basis, values, _ = np.linalg.svd(right, full_matrices=False)
+        right = basis[:, values > INSIDE]
+        if not right.shape[1]:
+            raise GaveUp(STAGE, "any unit of the readout may have switched on its way")
     matrix = np.einsum("er,es->rse", fed @ left, slopes @ right)
     matrix = matrix.reshape(-1, len(slopes))
-    target = np.zeros((left.shape[1], right.shape[1]))
-    target[: whole.rank, : whole.rank] = np.diag(whole.values)
+    target = (left.T @ whole.basis * whole.values) @ (whole.right.T @ right)
     # As many rows as columns hold all there is.
     q, r = np.linalg.qr(np.concatenate([matrix, target.reshape(-1, 1)], 1))
     del q

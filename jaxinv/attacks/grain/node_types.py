@@ -73,8 +73,10 @@ def node_types(
             ],
             1,
         )
-        last = i == len(order) - 1
-        if len(features) > MOST_ROWS or last:
+        # Before the next group makes too many of them, and at the end.
+        ahead = order[i + 1 :][:1]
+        coming = sum(int(columns[spec.columns(g.name)].sum()) for g in ahead)
+        if not ahead or len(features) * coming > MOST_ROWS:
             features = features[_inside(spec, features, matrices, factors)]
         if len(features) > 10 * MOST_ROWS:
             raise GaveUp(

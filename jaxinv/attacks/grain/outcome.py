@@ -31,10 +31,13 @@ class Certificate(enum.Enum):
 
     UNIQUE = "unique"
     """One graph alone among those of up to `nodes_up_to` nodes that the domain allows,
-    but for the order of its nodes, and for whole copies of it beside each other: a mean
-    over nodes does not count them."""
+    and none of twice as many beside it; but for the order of its nodes, for whole
+    copies of it beside each other (a mean over nodes does not count them), and for
+    which of several nodes of one type has which label. Where features do not exclude
+    each other: among graphs whose nodes are all different."""
     AMBIGUOUS = "ambiguous"
-    """Several graphs give this gradient; no attack can tell them apart."""
+    """Several graphs give this gradient, and no attack can tell them apart; or one was
+    found, and it is not known whether it is the only one."""
     GAVE_UP = "gave up"
     """Not solved; see the stage and the reason."""
 
@@ -56,9 +59,12 @@ class Recovered(NamedTuple):
     graph: Graph | None
     """The pick: the class's most plausible member; None where it gave up."""
     graphs: tuple[Graph, ...]
-    """The class, the pick first; every one has the client's gradient."""
+    """The class, the pick first; every one has the client's gradient. Beside one of up
+    to `nodes_up_to` nodes there may be one of twice as many."""
     complete: bool
-    """Whether the class is known to hold every graph of the sizes looked at."""
+    """Whether the class holds every graph of the sizes looked at whose types of nodes
+    leave each its own trace in the gradient: where no unit of the readout tells some of
+    them apart, as in regular graphs and a narrow readout, only their sum does."""
     nodes_up_to: int
     """The largest number of nodes that was looked at for other graphs."""
     distance: float

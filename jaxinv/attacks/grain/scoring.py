@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.attacks.grain.embedding import bucket
+from jaxinv.fedavg import FedAvg
 from jaxinv.graph import Graph, padded
+from jaxinv.local_training import LocalTraining
 from jaxinv.models.graph_networks.base import GraphModel
 
 AT_ONCE = 8
@@ -21,11 +23,22 @@ SMALLEST = 8
 
 
 def distances(
-    model: GraphModel, params: Any, update: Any, graphs: Sequence[Graph]
+    model: GraphModel,
+    params: Any,
+    update: Any,
+    graphs: Sequence[Graph],
+    local: LocalTraining | None = None,
 ) -> np.ndarray:
     """`[G]`, norm of the difference of the gradients over that of the client's.
 
     Computed in float64, so that what is left is the client's own rounding.
+
+    Args:
+      model: the network.
+      params: what the client was sent.
+      update: its gradient, or the mean of those of its steps.
+      graphs: the candidates.
+      local: how the client trained; each candidate is trained on in the same way.
     """
     if not graphs:
         return np.zeros(0)
@@ -39,15 +52,23 @@ def distances(
             part = [padded(g, size) for g in graphs[start : start + AT_ONCE]]
             whole = part + part[:1] * (AT_ONCE - len(part))
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *whole)
-            off = _distances(model)(wide, seen, stacked)
+            off = _distances(model, local)(wide, seen, stacked)
             found.append(np.asarray(off)[: len(part)])
     return np.concatenate(found)
 
 
 @functools.lru_cache(maxsize=16)
-def _distances(model: GraphModel):
+def _distances(model: GraphModel, local: LocalTraining | None):
+    def gradient_of(params: Any, graph: Graph) -> Any:
+        if local is None:
+            return jax.grad(model.loss)(params, graph)
+        key, batch = jax.random.key(0), jax.tree.map(lambda leaf: leaf[None], graph)
+        delta = FedAvg(model.batch_loss, local)(key, params, batch)
+        travel = local.travel(1)
+        return jax.tree.map(lambda leaf: -leaf / travel, delta)
+
     def one(params: Any, update: Any, graph: Graph) -> jax.Array:
-        gradient = jax.grad(model.loss)(params, graph)
+        gradient = gradient_of(params, graph)
         pairs = list(zip(*map(jax.tree.leaves, (gradient, update)), strict=True))
         off = sum(jnp.sum((a - b) ** 2) for a, b in pairs)
         size = sum(jnp.sum(b**2) for _, b in pairs)

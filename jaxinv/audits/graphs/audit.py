@@ -16,10 +16,12 @@ import jax
 from jaxinv.attacks.grain import Recovered, grain
 from jaxinv.audits.graphs.clients import Clients
 from jaxinv.audits.graphs.config import AuditConfig
+from jaxinv.audits.graphs.failure import described, failed
 from jaxinv.audits.graphs.judge import controlled, judged
 from jaxinv.audits.graphs.record import record
 from jaxinv.audits.graphs.sources import source_of
 from jaxinv.audits.progress import Progress
+from jaxinv.errors import InputError
 from jaxinv.interrupt import held_interrupt
 from jaxinv.models.graph_networks import build_graph_model
 from jaxinv.observation import observe
@@ -51,7 +53,8 @@ def run_audit(
     source = source_of(config)
     model = build_graph_model(config.model, source.spec, **config.network_options())
     limits = config.limits()
-    clients = Clients(model, noise=config.noise, float16=config.float16)
+    local = config.local_training()
+    clients = Clients(model, noise=config.noise, float16=config.float16, local=local)
     key_params, key_other, key_transit = jax.random.split(
         jax.random.key(config.seed), 3
     )
@@ -61,12 +64,28 @@ def run_audit(
         tell(Progress(part, parts, 0, 0, float("nan"), phase, unit))
 
     def attacked(index: int, sender: Any) -> tuple[Recovered, float]:
-        """The attack with the public parameters on a gradient by the sender's."""
+        """The attack with the public parameters on an update by the sender's."""
         key = jax.random.fold_in(key_transit, index)
         update = clients(key, sender, source.graphs[index])
-        seen = observe(params, update, num_examples=1, spec=source.spec)
         start = time.perf_counter()
-        found = grain(model, seen, domain=source.domain, limits=limits)
+        try:
+            seen = observe(
+                params,
+                update,
+                num_examples=1,
+                spec=source.spec,
+                sent="gradient" if local is None else "delta",
+                local_training=local,
+            )
+        except InputError as error:
+            # Such as an update that overflowed: this graph's bad luck.
+            return failed("observation", str(error)), time.perf_counter() - start
+        try:
+            found = grain(model, seen, domain=source.domain, limits=limits)
+        except InputError:
+            raise  # what was asked for is wrong, for every graph
+        except Exception as error:
+            found = failed("error", described(error))
         return found, time.perf_counter() - start
 
     done: list[dict[str, Any]] = []

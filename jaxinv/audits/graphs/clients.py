@@ -1,4 +1,4 @@
-"""The simulated clients: each sends the gradient of one graph, once."""
+"""The simulated clients: each trains on one graph and sends its update, once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxinv.fedavg import FedAvg
 from jaxinv.graph import Graph, padded
+from jaxinv.local_training import LocalTraining
 from jaxinv.models.graph_networks.base import GraphModel
 
 _STEP = 16
@@ -15,33 +17,54 @@ _STEP = 16
 
 
 class Clients:
-    """Makes the gradients of graphs, as they arrive at the server."""
+    """Makes the updates of graphs, as they arrive at the server."""
 
-    def __init__(self, model: GraphModel, *, noise: float, float16: bool) -> None:
+    def __init__(
+        self,
+        model: GraphModel,
+        *,
+        noise: float,
+        float16: bool,
+        local: LocalTraining | None = None,
+    ) -> None:
         """Takes what is the same for all graphs.
 
         Args:
           model: what is trained.
           noise: share, of `arrived`.
-          float16: whether gradients are rounded, of `arrived`.
+          float16: whether updates are rounded, of `arrived`.
+          local: how they train; None is one gradient each.
         """
-        self._gradient = jax.jit(jax.grad(model.loss))
+        self._update = jax.jit(_update_of(model, local))
         self._arrived = jax.jit(
             lambda key, update: arrived(key, update, noise=noise, float16=float16)
         )
 
     def __call__(self, key: jax.Array, params: Any, graph: Graph) -> Any:
-        """One client's gradient; the key is of the noise, consumed."""
+        """One client's update; the key is of the noise, consumed."""
         size = -(-graph.num_nodes // _STEP) * _STEP
-        return self._arrived(key, self._gradient(params, padded(graph, size)))
+        return self._arrived(key, self._update(params, padded(graph, size)))
+
+
+def _update_of(model: GraphModel, local: LocalTraining | None):
+    """`(params, graph) -> update`: a gradient, or how the weights moved."""
+    if local is None:
+        return jax.grad(model.loss)
+    train = FedAvg(model.batch_loss, local)
+
+    def moved(params: Any, graph: Graph) -> Any:
+        alone = jax.tree.map(lambda leaf: leaf[None], graph)
+        return train(jax.random.key(0), params, alone)  # its order draws nothing
+
+    return moved
 
 
 def arrived(key: jax.Array, update: Any, *, noise: float, float16: bool) -> Any:
-    """A gradient after its way to the server; pure.
+    """An update after its way to the server; pure.
 
     Args:
       key: of the noise, consumed.
-      update: the gradient.
+      update: a gradient, or how weights moved.
       noise: standard deviation of Gaussian noise on every entry, as a share of the
         root mean square of its leaf.
       float16: whether it is rounded to it, after the noise.

@@ -9,7 +9,11 @@ from typing import Any, ClassVar
 from jaxinv.attacks.grain import LIMITS, Limits
 from jaxinv.audits.settings import check_whole, command
 from jaxinv.errors import InputError, nearest
+from jaxinv.graph import TASKS
+from jaxinv.local_training import LocalTraining
 from jaxinv.models.graph_networks import GRAPH_MODELS
+from jaxinv.models.graph_networks.base import ACTIVATIONS
+from jaxinv.options import check_choice
 
 _LOWEST = {"seed": 0, "depth": 1, "width": 1, "controls": 0}
 _LOWEST_IF_SET = {"num": 1, "candidates": 1}
@@ -30,6 +34,11 @@ class AuditConfig:
       depth: its layers.
       width: units of each.
       activation: between them, where the model has the choice; None for its own.
+      task: one label for the whole graph, or one for every node, in
+        `jaxinv.graph.TASKS`.
+      local_lr: step size of the client's own training, after which it sends how its
+        weights moved; None is a client that sends one gradient.
+      local_steps: steps of that training; None takes one.
       noise: on the gradient, as a share of the root mean square of each leaf.
       float16: whether the gradient is rounded to it on its way, after the noise.
       controls: on how many of the graphs the negative control is run.
@@ -49,6 +58,9 @@ class AuditConfig:
     depth: int = 2
     width: int = 300
     activation: str | None = None
+    task: str = "graph"
+    local_lr: float | None = None
+    local_steps: int | None = None
     noise: float = 0.0
     float16: bool = False
     controls: int = 3
@@ -61,13 +73,18 @@ class AuditConfig:
             raise InputError(
                 f"model is {self.model!r}; {nearest(self.model, GRAPH_MODELS)}"
             )
+        check_choice("task", self.task, TASKS)
+        if self.activation is not None:
+            check_choice("activation", self.activation, ACTIVATIONS)
+        self._check_local()
         given = {
             k: v for k, v in _LOWEST_IF_SET.items() if getattr(self, k) is not None
         }
         check_whole(self, _LOWEST | given)
-        if not 0 <= self.noise < math.inf:
+        if not _is_number(self.noise) or not 0 <= self.noise < math.inf:
             raise InputError(f"noise is {self.noise!r}; expected a share of 0 or more")
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
+        seconds = 1 if self.seconds is None else self.seconds
+        if not _is_number(seconds) or not 0 < seconds < math.inf:
             raise InputError(f"seconds is {self.seconds!r}; expected a positive number")
         for option in _SPELLED:
             if option in self.model_options:
@@ -75,6 +92,23 @@ class AuditConfig:
                     f"option {option} is set in model_options; expected {option}, "
                     "which sets it"
                 )
+
+    def _check_local(self) -> None:
+        if self.local_lr is None and self.local_steps is not None:
+            raise InputError(
+                f"local_steps is {self.local_steps!r} and local_lr None; expected "
+                "local_lr too, the step size of the local training"
+            )
+        try:
+            self.local_training()
+        except InputError as error:
+            raise InputError(f"local training: {error}") from None
+
+    def local_training(self) -> LocalTraining | None:
+        """How a client trains; None where it sends one gradient."""
+        if self.local_lr is None:
+            return None
+        return LocalTraining(self.local_lr, self.local_steps)
 
     def network_options(self) -> dict[str, Any]:
         """Every option of the model's builder."""
@@ -121,3 +155,7 @@ class CitationsConfig(AuditConfig):
     """An audit of neighbourhoods of a network of papers, or of friends."""
 
     case: ClassVar[str] = "citations"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

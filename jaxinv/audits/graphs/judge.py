@@ -14,7 +14,7 @@ from jaxinv.audits.facts import number
 from jaxinv.audits.graphs.packing import packed
 from jaxinv.audits.graphs.sources import Source
 from jaxinv.graph import Graph
-from jaxinv.isomorphism import isomorphic, isomorphism
+from jaxinv.isomorphism import colours, isomorphic, isomorphism
 from jaxinv.metrics import judge_graph
 from jaxinv.metrics.graph_similarity import match_nodes
 
@@ -35,7 +35,9 @@ def judged(
 
     Returns:
       Ready for JSON. "exact": the pick is the client's graph. "in_class": that is
-      among the graphs returned. "match": pairs of nodes, of the truth and of the pick.
+      among the graphs returned. "labels_right": of a node task, whether the pick's
+      nodes have the classes that they should, but for nodes that look alike. "match":
+      pairs of nodes, of the truth and of the pick.
     """
     truth = source.graphs[index]
     scores = judge_graph(truth, found.graph, source.spec)
@@ -60,6 +62,8 @@ def judged(
         "full": bool(scores.full),
         "node_share": number(scores.node_share),
         "edge_share": number(scores.edge_share),
+        "labels_right": source.spec.task == "node"
+        and _labels_right(truth, found.graph),
         "stage": found.stage,
         "reason": found.reason,
         "seconds": number(seconds),
@@ -86,6 +90,18 @@ def controlled(
         "reason": found.reason,
         "seconds": number(seconds),
     }
+
+
+def _labels_right(truth: Graph, guess: Graph | None) -> bool:
+    """Which of two nodes that look alike has which label, nobody can tell."""
+    if guess is None or guess.num_nodes != truth.num_nodes:
+        return False
+    looks = colours(truth, guess, truth.num_nodes)
+    mine, yours = (
+        sorted(zip(look.tolist(), np.asarray(graph.labels).tolist(), strict=True))
+        for look, graph in zip(looks, (truth, guess), strict=True)
+    )
+    return mine == yours
 
 
 def _match(source: Source, truth: Graph, guess: Graph | None) -> list[list[int]]:

@@ -14,6 +14,8 @@ from jaxinv.audits.graphs.sources import Source
 from jaxinv.audits.settings import settings
 
 CERTIFICATES = ("unique", "ambiguous", "gave up")
+FAILED = ("error", "observation")
+"""Stages at which a graph was not attacked to the end; see `failure`."""
 
 
 def record(
@@ -45,7 +47,9 @@ def record(
         "model": config.model,
         "defense": _defense(config),
         "knowledge": [
-            *("parameters", "gradient", "vocabulary"),
+            *("parameters", "gradient" if config.local_lr is None else "update"),
+            "vocabulary",
+            *([] if config.local_lr is None else ["local_training"]),
             *(["chemistry"] if chemistry else []),
         ],
         "withheld": ["nodes", "edges", "label"],
@@ -91,6 +95,8 @@ def summary(
         "in_class": total("in_class"),
         "wrong_unique": total("wrong_unique"),
         "full": total("full"),
+        "labels_right": total("labels_right"),
+        "failed": sum(entry["stage"] in FAILED for entry in graphs),
         **{
             f"{name}_mean": number(np.mean([entry[name] for entry in graphs]))
             for name in means

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from jaxinv.audits.graphs.config import (
     AuditConfig,
@@ -58,9 +61,25 @@ def source_of(config: AuditConfig) -> Source:
       OSError: it cannot be read.
     """
     if isinstance(config, MoleculesConfig):
-        return _molecules(config)
-    assert isinstance(config, CitationsConfig)
-    return _citations(config)
+        found = _molecules(config)
+    else:
+        assert isinstance(config, CitationsConfig)
+        found = _citations(config)
+    return found if config.task == "graph" else _with_node_labels(found, config.seed)
+
+
+def _with_node_labels(source: Source, seed: int) -> Source:
+    """The same graphs with a random class for every node, as no data has them."""
+    graphs = []
+    for i, graph in enumerate(source.graphs):
+        rng = np.random.default_rng((seed, i))
+        drawn = rng.integers(0, source.spec.num_classes, graph.num_nodes)
+        graphs.append(graph._replace(labels=drawn.astype(np.int32)))
+    return source._replace(
+        graphs=tuple(graphs),
+        spec=dataclasses.replace(source.spec, task="node"),
+        about=f"{source.about}; classes of nodes are random numbers",
+    )
 
 
 def _molecules(config: MoleculesConfig) -> Source:

@@ -16,13 +16,13 @@ GRAPH_MODELS: dict[str, Callable[..., GraphModel]] = {"gat": gat, "gcn": gcn}
 """Every graph network that has a name."""
 
 
-def build_graph_model(name: str, spec: GraphSpec, **options: Any) -> GraphModel:
+def build_graph_model(name: str, spec: GraphSpec, /, **options: Any) -> GraphModel:
     """A graph network by name.
 
     Raises:
       InputError: the name or an option is unknown or out of range.
     """
-    if name not in GRAPH_MODELS:
+    if not isinstance(name, str) or name not in GRAPH_MODELS:
         raise InputError(f"model is {name!r}; {nearest(name, GRAPH_MODELS)}")
     check_options(name, GRAPH_MODELS[name], options)
     return GRAPH_MODELS[name](spec, **options)

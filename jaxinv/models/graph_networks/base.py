@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxinv.errors import InputError
 from jaxinv.graph import Graph, GraphSpec
 from jaxinv.options import check_choice, check_positive
 from jaxinv.target import Target
@@ -77,6 +79,10 @@ class GraphModel(NamedTuple):
     """Units of a layer (of one head)."""
     name: str
     """A key of `GRAPH_MODELS`."""
+
+    def batch_loss(self, params: Any, graphs: Graph) -> jax.Array:
+        """Mean loss of graphs on a first axis, as `jaxinv.fedavg` wants one."""
+        return jax.vmap(self.loss, (None, 0))(params, graphs).mean()
 
     def target(self) -> Target:
         """As the target of attacks that only need a loss."""
@@ -162,9 +168,44 @@ def readout_slopes(params: Any, inputs: jax.Array, ahead: jax.Array, activation:
 
 
 def check_network(
-    depth: int, width: int, activation: str, activations: Sequence[str]
+    spec: GraphSpec, depth: int, width: int, activation: str, readout: Sequence[int]
 ) -> None:
-    """Refuses sizes no network has."""
+    """Refuses sizes no network has.
+
+    Raises:
+      InputError: names the option, its value and what was expected.
+    """
+    if not isinstance(spec, GraphSpec):
+        raise InputError(f"spec is {type(spec).__name__}; expected a GraphSpec")
     check_positive("depth", depth)
     check_positive("width", width)
-    check_choice("activation", activation, activations)
+    check_choice("activation", activation, ACTIVATIONS)
+    if not isinstance(readout, (list, tuple)):
+        raise InputError(f"readout is {readout!r}; expected a list of numbers of units")
+    for i, units in enumerate(readout):
+        check_positive(f"readout[{i}]", units)
+
+
+def check_params(model: GraphModel, params: Any) -> None:
+    """Refuses weights that are not a model's.
+
+    Raises:
+      InputError: names a leaf, what it is and what was expected.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    found = {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
+    expected = _shapes(model)
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise InputError(
+                f"params{name} has shape {found.get(name, 'none')}; expected "
+                f"{expected.get(name, 'none')} of a {model.name} of depth "
+                f"{model.depth} and width {model.width}"
+            )
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(model: GraphModel) -> dict[str, tuple[int, ...]]:
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}

@@ -15,7 +15,6 @@ import numpy as np
 
 from jaxinv.graph import Graph, GraphSpec
 from jaxinv.models.graph_networks.base import (
-    ACTIVATIONS,
     Factor,
     GraphModel,
     apply_readout,
@@ -67,10 +66,8 @@ def gat(
     Raises:
       InputError: an option is out of range.
     """
-    check_network(depth, width, "relu", tuple(ACTIVATIONS))
+    check_network(spec, depth, width, "relu", readout)
     check_positive("heads", heads)
-    for i, units in enumerate(readout):
-        check_positive(f"readout[{i}]", units)
     sizes = [spec.num_features] + [width * heads] * (depth - 1)
 
     def init(key: jax.Array) -> dict[str, Any]:

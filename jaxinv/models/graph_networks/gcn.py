@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinv.errors import InputError
 from jaxinv.graph import Graph, GraphSpec
 from jaxinv.models.graph_networks.base import (
     ACTIVATIONS,
@@ -25,7 +26,6 @@ from jaxinv.models.graph_networks.base import (
     readout_factor,
     readout_layers,
 )
-from jaxinv.options import check_positive
 
 
 class Message(NamedTuple):
@@ -61,9 +61,9 @@ def gcn(
     Raises:
       InputError: an option is out of range.
     """
-    check_network(depth, width, activation, tuple(ACTIVATIONS))
-    for i, units in enumerate(readout):
-        check_positive(f"readout[{i}]", units)
+    check_network(spec, depth, width, activation, readout)
+    if not isinstance(concat, bool):
+        raise InputError(f"concat is {concat!r}; expected true or false")
     act = ACTIVATIONS[activation]
     num_features = spec.num_features
     sizes = (num_features, *[width] * depth)

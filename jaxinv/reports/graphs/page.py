@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxinv.reports.folder import fresh_folder, jsonable, write_both
 from jaxinv.reports.graphs.gallery import gallery
-from jaxinv.reports.graphs.verdict import judge, rate, rating
+from jaxinv.reports.graphs.verdict import judge, rate, rating, sent
 from jaxinv.reports.page import render_page
 from jaxinv.reports.verdict import Verdict
 
@@ -45,6 +45,7 @@ def render(result: AuditResult, verdict: Verdict) -> str:
         report=report,
         verdict=verdict,
         gallery=gallery(report),
+        sent=sent(report),
         rates={entry["index"]: rate(entry) for entry in graphs},
         ratings={entry["index"]: rating(entry) for entry in graphs},
         nodes="atoms" if report["unit"] == "molecule" else "nodes",

@@ -9,7 +9,7 @@ from typing import Any
 from jaxinv.reports.verdict import Verdict, count, were
 
 RATINGS = {
-    "proved": "exact, no other fits",
+    "proved": "exact, no other found",
     "exact": "exact, {number} fit",
     "among": "among {number} that fit",
     "wrong unique": "wrong, called unique",
@@ -48,7 +48,8 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     of = f"of {count(n, unit)}"
     if s["exact"]:
         level = "exact"
-        each = "from one gradient" if s["exact"] == 1 else "each from one gradient"
+        each = f"from one {sent(report)}"
+        each = each if s["exact"] == 1 else f"each {each}"
         headline = (
             f"{s['exact']} {of} {were(s['exact'])} recovered exactly, {each}; "
             f"{_proved(s, unit)}."
@@ -69,17 +70,24 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     return Verdict(level, headline, tuple(_details(report)))
 
 
+def sent(report: Mapping[str, Any]) -> str:
+    """What a client sent."""
+    return "update" if "local_training" in report["knowledge"] else "gradient"
+
+
 def _proved(s: Mapping[str, Any], unit: str) -> str:
+    none = f"no other {unit} of the sizes looked at fits"
     if s["exact_unique"] == s["exact"]:
         every = "it is" if s["exact"] == 1 else "all are"
-        return f"{every} certified: no other {unit} fits"
+        return f"{every} certified: {none}"
     if not s["exact_unique"]:
-        return f"of none is it certain, for other {unit}s fit as well"
-    return f"{s['exact_unique']} with a certificate that no other {unit} fits"
+        return f"of none is it certain, for other {unit}s fit, or were not ruled out"
+    return f"{s['exact_unique']} with a certificate that {none}"
 
 
 def _details(report: Mapping[str, Any]) -> list[str]:
     s, unit, found = report["summary"], report["unit"], []
+    one = sent(report)
     n, ratings = s["graphs"], Counter(rate(entry) for entry in report["graphs"])
     if s["wrong_unique"]:
         found.append(
@@ -88,12 +96,12 @@ def _details(report: Mapping[str, Any]) -> list[str]:
         )
     if s["controls_solved"]:
         found.append(
-            f"The negative control failed: of {count(s['controls'], 'gradient')} of "
+            f"The negative control failed: of {count(s['controls'], one)} of "
             f"another model {s['controls_solved']} gave a graph. Do not trust the rest."
         )
     elif s["controls"]:
         found.append(
-            f"Negative control passed: {count(s['controls'], 'gradient')} of another "
+            f"Negative control passed: {count(s['controls'], one)} of another "
             f"model, attacked with this one's parameters, gave no {unit}."
         )
     else:
@@ -105,13 +113,24 @@ def _details(report: Mapping[str, Any]) -> list[str]:
     if ratings["among"]:
         found.append(
             f"For {ratings['among']} of {count(n, unit)} the truth is among several "
-            "that have this gradient; the attack picked another as more plausible."
+            f"that have this {one}; the attack picked another as more plausible."
         )
     stages = Counter(
         entry["stage"] for entry in report["graphs"] if rate(entry) == "gave up"
     )
     for stage, times in stages.most_common():
+        if stage == "error":
+            found.append(
+                f"On {times} of {count(n, unit)} the attack broke off with an error, "
+                "which the gallery quotes: please report it."
+            )
+            continue
         found.append(f"On {times} of {count(n, unit)} it gave up at the {stage}.")
+    if report["settings"]["task"] == "node":
+        found.append(
+            f"The classes of all its nodes came with {s['labels_right']} of "
+            f"{count(n, unit)}, but for nodes that look alike."
+        )
     if "chemistry" in report["knowledge"]:
         found.append(
             "The attacker was told that these are molecules: what chemistry rules out "

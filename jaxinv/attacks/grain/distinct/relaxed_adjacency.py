@@ -16,13 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
+import scipy.special
 
 from jaxinv.attacks.grain.embedding import bucket
+from jaxinv.attacks.span import Span
 from jaxinv.graph import Graph, padded
 from jaxinv.models.graph_networks.base import GraphModel
 
+CERTAIN = 0.1
+"""Of the bound of a span: rounding makes 2 thirtieths of it at most."""
 MOST_STEPS = 3000
 SMALLEST = 8
+TINY = 1e-9
 
 
 def relaxed_adjacency(
@@ -31,6 +36,7 @@ def relaxed_adjacency(
     features: np.ndarray,
     embeddings: np.ndarray,
     start: np.ndarray,
+    free: np.ndarray | None = None,
 ) -> np.ndarray:
     """`[n, n]` between 0 and 1, from one start.
 
@@ -40,6 +46,7 @@ def relaxed_adjacency(
       features: `[n, F]`.
       embeddings: `[n, D]`, of the last level.
       start: `[n, n]`, symmetric.
+      free: `[n, n]` bool, entries that may move; None for all.
     """
     num = len(features)
     if num == 1:
@@ -68,12 +75,14 @@ def relaxed_adjacency(
             slope = np.asarray(slope)
             return float(total), (slope + slope.T)[upper]
 
+        fixed = np.zeros(len(upper[0]), bool) if free is None else ~free[upper]
+        low, high = np.where(fixed, start[upper], [[0.0], [1.0]])
         answer = scipy.optimize.minimize(
             value,
             start[upper],
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0, 1)] * len(upper[0]),
+            bounds=scipy.optimize.Bounds(low, high),
             options={
                 "maxiter": MOST_STEPS,
                 "maxfun": 2 * MOST_STEPS,
@@ -107,15 +116,71 @@ def _objective(model: GraphModel):
     return jax.jit(both)
 
 
-def starts(features: np.ndarray, degrees: np.ndarray | None, num: int):
-    """Symmetric matrices to begin with: the expectation by degrees, then random."""
-    size = len(features)
-    if degrees is not None and degrees.sum():
-        first = np.minimum(np.outer(degrees, degrees) / degrees.sum(), 1.0)
-    else:
-        first = np.full((size, size), 0.1)
-    yield first
-    rng = np.random.default_rng(0)
-    for _ in range(num - 1):
-        noise = rng.uniform(0, 1, (size, size)) * 2 * first
-        yield np.minimum(np.triu(noise, 1) + np.triu(noise, 1).T, 1.0)
+def certain_rows(
+    model: GraphModel,
+    params: Any,
+    features: np.ndarray,
+    degrees: np.ndarray | None,
+    adjacency: np.ndarray,
+    whole: Span,
+) -> np.ndarray:
+    """`[n]` bool, nodes whose neighbours are right: each row is tested by itself.
+
+    What the first level makes of a node and its neighbours is in the span of what the
+    second was fed, a node with wrong ones is not. Where rank was lost no row passes.
+
+    Args:
+      model: the network.
+      params: its weights.
+      features: `[n, F]`.
+      degrees: `[n]` where known, else those of the adjacency are taken.
+      adjacency: `[n, n]` zeros and ones, a guess.
+      whole: the span of the first level.
+    """
+    num = len(features)
+    stated = adjacency.sum(1)
+    known = stated if degrees is None else degrees
+    size = bucket(num, SMALLEST)
+    extra = (0, size - num)
+    with jax.enable_x64(True):
+        rows = _first_level(model)(
+            jax.tree.map(lambda x: np.asarray(x, np.float64), params),
+            np.pad(model.spec.normalise(features.astype(np.float64)), (extra, (0, 0))),
+            np.pad(known.astype(np.float64), extra),
+            np.pad(adjacency.astype(np.float64), (extra, extra)),
+        )
+    return (whole.excess(np.asarray(rows)[:num]) <= CERTAIN) & (stated == known)
+
+
+@functools.lru_cache(maxsize=16)
+def _first_level(model: GraphModel):
+    def first(params, rows, degrees, adjacency):
+        own = model.prepare(params, 1, rows, degrees, None)
+        others = jax.tree.map(lambda leaf: leaf[None], own)
+        return model.combine(params, 1, own, others, adjacency, None)
+
+    return jax.jit(first)
+
+
+def expected(degrees: np.ndarray, adjacency: np.ndarray, free: np.ndarray):
+    """`[n, n]` between 0 and 1: entries that may move, as likely as degrees make them.
+
+    Args:
+      degrees: `[n]`, what rows should add up to.
+      adjacency: `[n, n]`, its entries that may not move.
+      free: `[n, n]` bool.
+    """
+    left = np.maximum(degrees - adjacency.sum(1), 0) + TINY
+    free = free & ~np.eye(len(free), dtype=bool)
+    eager = np.sqrt(left / np.maximum(free.sum(1), 1))
+    for _ in range(30):
+        chance = free * np.minimum(np.outer(eager, eager), 1)
+        eager *= np.sqrt(left / np.maximum(chance.sum(1), TINY))
+    return free * np.minimum(np.outer(eager, eager), 1)
+
+
+def shaken(chance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Chances with normal noise on their log odds, symmetric."""
+    noise = np.triu(rng.normal(size=chance.shape), 1)
+    odds = scipy.special.logit(np.clip(chance, TINY, 1 - TINY)) + noise + noise.T
+    return np.where(chance > 0, scipy.special.expit(odds), 0.0)

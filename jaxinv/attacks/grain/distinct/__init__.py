@@ -1,0 +1,1 @@
+"""GRAIN for graphs whose nodes are all different, such as words of papers say."""

@@ -1,0 +1,13 @@
+"""What tests of attacks share."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope="module")
+def compiled_quickly():
+    """Where most of a test's time is XLA's, which need not try hard there."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
