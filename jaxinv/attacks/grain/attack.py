@@ -161,6 +161,8 @@ def _first_tower(attempt: Attempt, nodes: Types, spans: list[Span]) -> Recovered
             break
         except GaveUp as end:
             failed = failed or end
-            attempt.counts.setdefault("failed", []).append(str(end))
+            said = attempt.counts.setdefault("failed", [])
+            if str(end) not in said:
+                said.append(str(end))
     assert failed is not None
     raise failed

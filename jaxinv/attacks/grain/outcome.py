@@ -17,9 +17,9 @@ class Limits(NamedTuple):
     """Of a graph."""
     class_nodes: int = 24
     """Of the graphs of a class, where the smallest one has fewer."""
-    graphs: int = 256
+    graphs: int = 128
     """Of a class that is listed."""
-    seconds: float = 30.0
+    seconds: float = 20.0
     """Of counting nodes and searching for graphs of them."""
 
 
