@@ -142,6 +142,7 @@ def _print_graphs(console: Console, report: dict[str, Any]) -> None:
         cells = name, str(e["num_nodes"]), seconds, e["certificate"], judged
         table.add_row(*(Text(cell) for cell in cells), style=style)
     console.print(table)
+    console.print(Text(f"{report['dataset']['about']}.", style="dim"))
     if len(report["graphs"]) > _MOST_PRINTED:
         more = len(report["graphs"]) - _MOST_PRINTED
         console.print(f"and {more} more in the report")

@@ -19,13 +19,7 @@ GROUP = grouped(RATINGS, range(RATINGS.num_users), scale=5, growth=100)[0]
 SOLVE = jax.jit(jax.vmap(factorization(MODEL), (None, 0)))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def clients(steps, model=MODEL, rate=0.1):

@@ -25,13 +25,7 @@ SHORT = LIMITS._replace(seconds=0.1, candidates=2000)
 """Where there is nothing to find."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @functools.cache

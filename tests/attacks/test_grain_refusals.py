@@ -17,13 +17,7 @@ SPEC = GraphSpec(GROUPS, 2, "graph", "degree")
 LIMITS = Limits(nodes=6, class_nodes=6, seconds=1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,7 @@ GROUP = grouped(RATINGS, range(8), scale=5, growth=100)[0]
 KEYS = jax.random.split(jax.random.key(7), len(GROUP.users))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def clients(model, rounds, interval=10):

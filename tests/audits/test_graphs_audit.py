@@ -34,13 +34,7 @@ ALLENE, ETHANOL, ACETONE = "C=C=C", "CCO", "CC(C)=O"
 SEED = 4
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +109,7 @@ def test_the_report_has_what_is_promised(exact):
     assert "chemistry" in report["knowledge"]
     assert report["settings"]["num"] == 3 and report["settings"]["width"] == 64
     about = report["dataset"]["about"]
-    assert about == "3 of 6 molecules; 1 row is none that can be read"
+    assert about == "3 of 6 molecules; 1 row holds none that is readable"
     json.dumps(report, allow_nan=False)
 
 

@@ -14,14 +14,7 @@ from jaxinv.errors import InputError
 from jaxinv.models.graph_networks import build_graph_model
 from jaxinv.reports.graphs import judge, render
 
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 SMALL = {"num": 3, "width": 8, "controls": 0, "model_options": {"readout": [8]}}
@@ -131,7 +124,7 @@ def test_labels_of_nodes_are_drawn_and_judged(monkeypatch):
     [
         (["--task", "edge"], "argument --task: invalid choice: 'edge'"),
         (["--local-steps", "3"], "local_steps is 3 and local_lr None"),
-        (["--local-lr", "0"], "learning_rate is 0.0; expected a positive number"),
+        (["--local-lr", "0"], "local_lr is 0.0; expected a positive number"),
         (["--activation", "tanh"], "activation is 'tanh'; expected one of gelu, relu"),
         (["--set", "model.readout=5"], "readout is 5; expected a list"),
         (["--set", "model.spec=5"], "option 'spec' is unknown to gcn"),

@@ -20,13 +20,7 @@ from jaxinv.reports.recommender import judge, render
 NAME = "\"><img src=x onerror=alert('1')>.csv"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time of these tests is XLA's, which need not try hard here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_prints_a_table_that_fits_the_verdict_and_the_place(
     assert "c1ccccc1" in out and "molecule 4" not in out
     for said in (
         "exact, no other found",
-        "exact, 2+ fit",
+        "exact, at least 2 fit",
         "at the neighbourhoods",
         "wrong, called unique",
         "2 of 5 molecules were recovered exactly, each from one gradient;",

@@ -48,9 +48,22 @@ def test_every_end_has_its_name(written):
     assert [entry["exact"] for entry in entries] == [True, True, False, False, False]
     assert [entry["in_class"] for entry in entries] == [True, True, True, False, False]
     assert rating(entries[0]) == "exact, no other found"
-    assert rating(entries[1]) == "exact, 2+ fit"
+    assert rating(entries[1]) == "exact, at least 2 fit"
     assert rating(entries[2]) == "among 10 that fit"
     assert [entry["gsm1"] == 1 for entry in entries] == [True, True, *[False] * 3]
+
+
+def test_one_graph_that_may_not_be_the_only_one(written):
+    """It is ambiguous without a second graph to show for it."""
+    entry = {**written[0].report["graphs"][1], "class_size": 1, "complete": False}
+    entry["class"] = entry["class"][:1]
+    assert rate(entry) == "alone" and rating(entry) == "exact, others not ruled out"
+    report = {**written[0].report, "graphs": [entry], "summary": summary([entry], [])}
+    verdict = judge(report)
+    assert "other molecules fit, or were not ruled out" in verdict.headline
+    words = words_of(render(AuditResult(report), verdict))
+    assert "exact, others not ruled out" in words and "1 or more" in words
+    assert "Below," not in words and "1+" not in words
 
 
 def test_the_summary_adds_up(written):
@@ -165,7 +178,7 @@ def test_page_says_what_matters(written):
     words = words_of(text)
     for said in (
         judge(result.report).headline,
-        "exact, 2+ fit",
+        "exact, at least 2 fit",
         "5 of 9 others with the same gradient",
         "another molecule with the same gradient",
         "wrong, called unique",

@@ -96,6 +96,8 @@ def graph_class(
         complete = False
     if not found:
         reason = f"none of {tried} sets of nodes makes a graph"
+        if not tried:
+            reason = f"no set of up to {limits.nodes} nodes has the shares of the types"
         if attempt.partial is not None:
             reason = (
                 "graphs of the types were found; the gradient of the nearest is "

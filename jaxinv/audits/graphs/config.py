@@ -99,6 +99,9 @@ class AuditConfig:
                 f"local_steps is {self.local_steps!r} and local_lr None; expected "
                 "local_lr too, the step size of the local training"
             )
+        lr = 1 if self.local_lr is None else self.local_lr
+        if not _is_number(lr) or not 0 < lr < math.inf:
+            raise InputError(f"local_lr is {lr!r}; expected a positive number")
         try:
             self.local_training()
         except InputError as error:

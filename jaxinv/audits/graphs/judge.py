@@ -53,6 +53,7 @@ def judged(
         or any(isomorphic(truth, other) for other in found.graphs),
         "class_size": len(found.graphs),
         "complete": bool(found.complete),
+        "nodes_up_to": found.nodes_up_to,
         "wrong_unique": found.certificate is Certificate.UNIQUE
         and not scores.isomorphic,
         "distance": number(found.distance),

@@ -97,7 +97,9 @@ def _molecules(config: MoleculesConfig) -> Source:
     about = f"{len(found.graphs)} of {total} molecules"
     if found.unreadable:
         rows = len(found.unreadable)
-        about += f"; {rows} row{' is' if rows == 1 else 's are'} none that can be read"
+        about += (
+            f"; {rows} row{' holds' if rows == 1 else 's hold'} none that is readable"
+        )
     return Source(
         name,
         about,

@@ -52,7 +52,7 @@ def gallery(report: Mapping[str, Any]) -> list[Shown]:
     """
     entries: Sequence[Mapping[str, Any]] = report["graphs"]
     if len(entries) > MAX_SHOWN:
-        solved = ("proved", "exact")
+        solved = ("proved", "exact", "alone")
         entries = sorted(entries, key=lambda entry: rate(entry) in solved)[:MAX_SHOWN]
     columns, chemical = report["dataset"]["num_features"], report["unit"] == "molecule"
     return [_shown(entry, columns, chemical) for entry in entries]

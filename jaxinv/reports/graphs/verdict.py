@@ -11,6 +11,7 @@ from jaxinv.reports.verdict import Verdict, count, were
 RATINGS = {
     "proved": "exact, no other found",
     "exact": "exact, {number} fit",
+    "alone": "exact, others not ruled out",
     "among": "among {number} that fit",
     "wrong unique": "wrong, called unique",
     "wrong": "wrong",
@@ -24,7 +25,9 @@ def rate(entry: Mapping[str, Any]) -> str:
     if entry["certificate"] == "gave up":
         return "gave up"
     if entry["exact"]:
-        return "proved" if entry["certificate"] == "unique" else "exact"
+        if entry["certificate"] == "unique":
+            return "proved"
+        return "exact" if entry["class_size"] > 1 else "alone"
     if entry["wrong_unique"]:
         return "wrong unique"
     return "among" if entry["in_class"] else "wrong"
@@ -33,8 +36,8 @@ def rate(entry: Mapping[str, Any]) -> str:
 def rating(entry: Mapping[str, Any]) -> str:
     """What one recovered graph is called."""
     # A search that was cut short may have missed some.
-    more = "" if entry["complete"] else "+"
-    return RATINGS[rate(entry)].format(number=f"{entry['class_size']}{more}")
+    number = f"{'' if entry['complete'] else 'at least '}{entry['class_size']}"
+    return RATINGS[rate(entry)].format(number=number)
 
 
 def judge(report: Mapping[str, Any]) -> Verdict:

@@ -1,4 +1,4 @@
-"""What tests of attacks share."""
+"""What tests share."""
 
 import jax
 import pytest
