@@ -22,7 +22,7 @@ from jaxinv.models.graph_networks.base import GraphModel
 
 BATCH = 1 << 14
 """Candidates in one call of the screen."""
-MOST_PASSING = 100_000
+MOST_PASSING = 20_000
 """Candidates that are embedded once more in float64; true ones are some ten."""
 SMALL_BATCH = 256
 """Candidates in one call in float64, at all coordinates."""

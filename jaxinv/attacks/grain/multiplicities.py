@@ -23,6 +23,8 @@ from jaxinv.attacks.span import Span
 from jaxinv.models.graph_networks.base import GraphModel, readout_slopes
 
 STAGE = "multiplicities"
+MOST_ENTRIES = 1500
+"""Unknowns; molecules of a hundred atoms have some six hundred."""
 INSIDE = 1e-6
 """Relative size of what rows have outside that is rounding."""
 MIXTURES = 32
@@ -80,8 +82,15 @@ def system(
       unsure: `[K, Q]` orthonormal, directions of slopes that are not looked at.
 
     Raises:
-      GaveUp: no direction is left.
+      GaveUp: there are too many types, or no direction is left.
     """
+    classes = model.spec.num_classes if model.spec.task == "node" else 1
+    if len(inputs) * classes > MOST_ENTRIES:
+        raise GaveUp(
+            STAGE,
+            f"{len(inputs) * classes:,} types fit, more than {MOST_ENTRIES:,}: the "
+            "gradient is inexact",
+        )
     entries, slopes = node_slopes(model, params, update, inputs[:, :-1])
     slopes = slopes / whole.scale
     fed = inputs[entries.types]
