@@ -19,7 +19,7 @@ KEYS = set(
     "id num_nodes status isomorphic in_class gsm0 gsm1 gsm2 full node_share edge_share "
     "labels seconds compile_seconds stage reason distance class_size complete "
     "seconds_by_stage counts digest attack model task activation concat depth width "
-    "noise float16 chemistry command machine data".split()
+    "noise float16 local_lr local_steps chemistry command machine data".split()
 )
 
 
