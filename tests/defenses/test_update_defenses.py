@@ -41,6 +41,17 @@ DEFENSES = {
     "stochastic": stochastic(4),
     "chain": optax.chain(clipping(1.0), gaussian_noise(0.1), pruning(0.5)),
 }
+NOTHING = [
+    clipping(np.inf),
+    gaussian_noise(0.0),
+    laplace_noise(0.0),
+    pruning(0.0),
+    pruning(0.0, scope="layer"),
+]
+# Few strengths, for every one is compiled.
+BOUNDS = {bound: clipping(bound) for bound in (0.0, 0.1, 1.0, 300.0)}
+BY_LAYER = {bound: clipping(bound, scope="layer") for bound in (0.0, 0.1, 1.0, 300.0)}
+RATES = {rate: pruning(rate) for rate in (0.0, 0.1, 0.5, 0.97, 1.0)}
 UPDATE = {"w": jnp.array([[3.0, -0.1], [0.5, -2.0]]), "b": jnp.array([0.01, -4.0])}
 
 
@@ -86,23 +97,17 @@ def test_the_same_key_draws_the_same_and_another_key_another(name):
 @quick
 @given(updates)
 def test_no_strength_changes_nothing(update):
-    for defense in (
-        clipping(np.inf),
-        gaussian_noise(0.0),
-        laplace_noise(0.0),
-        pruning(0.0),
-        pruning(0.0, scope="layer"),
-    ):
+    for defense in NOTHING:
         for a, b in zip(update, sent(defense, update), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 @quick
-@given(updates, st.floats(0, 1e4))
+@given(updates, st.sampled_from(sorted(BOUNDS)))
 def test_a_clipped_update_is_no_longer_than_the_bound_and_points_the_same_way(
     update, bound
 ):
-    found = sent(clipping(bound), update)
+    found = sent(BOUNDS[bound], update)
     assert norm(found) <= bound * (1 + 1e-5)
     if norm(update) <= bound * (1 - 1e-5):
         for a, b in zip(update, found, strict=True):
@@ -110,7 +115,7 @@ def test_a_clipped_update_is_no_longer_than_the_bound_and_points_the_same_way(
     flat = [np.concatenate([np.ravel(leaf) for leaf in t]) for t in (update, found)]
     product = np.float64(flat[0]) @ np.float64(flat[1])
     assert product >= (1 - 1e-5) * norm(update) * norm(found) - 1e-30
-    for leaf in sent(clipping(bound, scope="layer"), update):
+    for leaf in sent(BY_LAYER[bound], update):
         assert norm([leaf]) <= bound * (1 + 1e-5)
 
 
@@ -123,17 +128,17 @@ def test_clipping_has_finite_slopes_at_nothing_and_at_the_largest_numbers():
 
 
 @quick
-@given(updates, st.floats(0, 1))
+@given(updates, st.sampled_from(sorted(RATES)))
 def test_pruning_keeps_the_largest_and_as_many_as_said(update, rate):
     sizes = np.concatenate([np.abs(np.ravel(leaf)) for leaf in update])
-    found = sent(pruning(rate), update)
+    found = sent(RATES[rate], update)
     after = np.concatenate([np.abs(np.ravel(leaf)) for leaf in found])
     zeroed = round(rate * len(sizes))
     assert (after == 0).sum() >= zeroed
     assert (after != sizes).sum() <= zeroed
     if (sizes[after == 0]).size and (after > 0).any():
         assert sizes[after == 0].max() <= after[after > 0].min()
-    again = sent(pruning(rate), found)
+    again = sent(RATES[rate], found)
     for a, b in zip(found, again, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -142,16 +147,16 @@ def test_pruning_keeps_the_largest_and_as_many_as_said(update, rate):
 @given(updates)
 def test_pruning_by_layer_takes_the_same_share_of_every_tensor(update):
     for leaf, found in zip(
-        update, sent(pruning(0.5, scope="layer"), update), strict=True
+        update, sent(DEFENSES["pruning by layer"], update), strict=True
     ):
-        alone = sent(pruning(0.5), [leaf])[0]
+        alone = sent(DEFENSES["pruning"], [leaf])[0]
         np.testing.assert_array_equal(found, alone)
 
 
 @quick
 @given(tensors((3, 4)))
 def test_signs_have_one_size(leaf):
-    found = np.asarray(sent(sign(), [leaf])[0])
+    found = np.asarray(sent(DEFENSES["sign"], [leaf])[0])
     np.testing.assert_array_equal(np.sign(found), np.sign(leaf))
     np.testing.assert_allclose(np.abs(found[leaf != 0]), np.abs(leaf).mean(), rtol=1e-5)
 
