@@ -22,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def tensors(shape):
-    # No subnormal numbers: compilers may take them for 0.
-    sizes = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
+    # No number whose mean or product may be subnormal: compilers take those for 0.
+    sizes = st.floats(-1e3, 1e3, width=32).map(lambda x: x if abs(x) > 1e-15 else 0.0)
     return arrays(np.float32, shape, elements=sizes)
 
 
 updates = st.tuples(tensors((3, 4)), tensors(5), tensors(1)).map(list)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40, deadline=None, derandomize=True)
 
 DEFENSES = {
     "clipping": clipping(1.0),
