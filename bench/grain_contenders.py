@@ -16,6 +16,7 @@ import jax
 from jaxinv.attacks.base import Attack, Status, iterate, restarts
 from jaxinv.attacks.grain import LIMITS, grain
 from jaxinv.attacks.graph_matching import graph_dlg, graph_tableak
+from jaxinv.audits.graphs.clients import observed
 from jaxinv.graph import Domain, Graph
 from jaxinv.local_training import LocalTraining
 from jaxinv.models.graph_networks.base import GraphModel
@@ -66,14 +67,7 @@ def grain_contender(
     limits = LIMITS._replace(seconds=seconds)
 
     def contender(key: jax.Array, update: Any, truth: Graph) -> Outcome:
-        seen = observe(
-            params,
-            update,
-            num_examples=1,
-            spec=model.spec,
-            sent="gradient" if local is None else "delta",
-            local_training=local,
-        )
+        seen = observed(model, params, update, local)
         found = grain(model, seen, domain=domain, limits=limits)
         return Outcome(
             found.certificate.value,

@@ -7,20 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_graphs import LIMITS, drawn
+from small_graphs import victim as networks
 
-from jaxinv.attacks.grain import Certificate, Limits, grain
+from jaxinv.attacks.grain import Certificate, grain
 from jaxinv.attacks.grain.scoring import distances
 from jaxinv.attacks.span import span
 from jaxinv.errors import InputError, KnowledgeError
 from jaxinv.fedavg import fedavg
-from jaxinv.graph import FeatureGroup, GraphSpec, graph
 from jaxinv.isomorphism import isomorphic
 from jaxinv.local_training import LocalTraining
-from jaxinv.models.graph_networks import build_graph_model
 from jaxinv.observation import observe
 
-KINDS, DEGREES = 4, 5
-LIMITS = Limits(nodes=8, class_nodes=8, seconds=100)
 SHORT = LIMITS._replace(seconds=0.1, candidates=2000)
 """Where there is nothing to find."""
 
@@ -28,23 +26,8 @@ SHORT = LIMITS._replace(seconds=0.1, candidates=2000)
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
-@functools.cache
 def victim(task="graph"):
-    groups = FeatureGroup("kind", KINDS), FeatureGroup("degree", DEGREES)
-    spec = GraphSpec(groups, 2, task, "degree")
-    model = build_graph_model("gcn", spec, width=64, readout=(64, 16))
-    return model, model.init(jax.random.key(0))
-
-
-def drawn(kinds, edges, labels=0):
-    n = len(kinds)
-    adjacency = np.zeros((n, n))
-    for i, j in edges:
-        adjacency[i, j] = adjacency[j, i] = 1
-    features = np.zeros((n, KINDS + DEGREES))
-    features[np.arange(n), kinds] = 1
-    features[np.arange(n), KINDS + adjacency.sum(1).astype(int)] = 1
-    return graph(features, adjacency, labels)
+    return networks("gcn", task)[:2]
 
 
 # A ring with a tail.
@@ -152,6 +135,6 @@ def test_a_ring_of_equal_nodes_with_labels_ends_with_its_seconds(labels):
     ring = drawn([0] * 6, [(i, (i + 1) % 6) for i in range(6)], np.array(labels))
     update = jax.jit(jax.grad(model.loss))(params, ring)
     seen = observe(params, update, num_examples=1, spec=model.spec)
-    found = grain(model, seen, limits=Limits(seconds=0.3))
+    found = grain(model, seen, limits=LIMITS._replace(seconds=0.3))
     assert found.certificate is not Certificate.UNIQUE and not found.complete
     assert found.seconds["assembly"] < 5

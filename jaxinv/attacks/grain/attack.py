@@ -77,11 +77,8 @@ def grain(
             f"local_training has learning_rate {local.learning_rate!r}; expected one "
             "that divides the update to finite numbers"
         )
-    known = observation.known.num_nodes
-    if known is not None:
-        limits = limits._replace(nodes=known)
-    attempt = Attempt(model, params, update, domain, limits, local)
-    attempt.least_nodes = known or 1
+    num_nodes = observation.known.num_nodes
+    attempt = Attempt(model, params, update, domain, limits, local, num_nodes)
     # On matrices this small BLAS's threads cost more than they save, and wait for each
     # other where several processes share a machine: 5 ms become 2 s.
     with threadpoolctl.threadpool_limits(1, "blas"):

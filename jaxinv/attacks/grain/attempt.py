@@ -11,7 +11,13 @@ import numpy as np
 
 from jaxinv.attacks.grain.drift import drift_of
 from jaxinv.attacks.grain.multiplicities import graph_label
-from jaxinv.attacks.grain.outcome import Certificate, GaveUp, Limits, Recovered
+from jaxinv.attacks.grain.outcome import (
+    Certificate,
+    GaveUp,
+    Limits,
+    Recovered,
+    gave_up,
+)
 from jaxinv.attacks.grain.scoring import distances
 from jaxinv.graph import Domain, Graph
 from jaxinv.local_training import LocalTraining
@@ -66,16 +72,18 @@ class Attempt:
         domain: Domain,
         limits: Limits,
         local: LocalTraining | None = None,
+        num_nodes: int | None = None,
     ):
         """Takes what `grain` does, of one round, the update as a gradient."""
         self.model, self.sent, self.update, self.local = model, params, update, local
         self.drift = drift_of(params, update, local)
         self.params = params if self.drift is None else self.drift.middle
-        self.domain, self.limits = domain, limits
+        if num_nodes is not None:
+            limits = limits._replace(nodes=num_nodes)
+        self.domain, self.limits, self.least_nodes = domain, limits, num_nodes or 1
         self.accept = ACCEPT
         self.seconds: dict[str, float] = {}
         self.counts: dict[str, Any] = {}
-        self.least_nodes = 1
         self.deadline = np.inf
         self.partial: Member | None = None
 
@@ -144,15 +152,9 @@ class Attempt:
         reason = end.reason
         if self.drift is not None and self.local is not None:
             reason = f"of {self.local.shape(1)[0]} local steps: {reason}"
-        return Recovered(
-            certificate=Certificate.GAVE_UP,
-            graph=None,
-            graphs=(),
-            complete=False,
-            nodes_up_to=0,
-            distance=np.inf,
-            stage=end.stage,
-            reason=reason,
+        return gave_up(
+            end.stage,
+            reason,
             seconds=self.seconds,
             counts=self.counts,
             partial=self.partial.graph if self.partial else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from typing import Any, NamedTuple
 
 from jaxinv.graph import Graph
@@ -79,3 +80,27 @@ class Recovered(NamedTuple):
     """Ranks, candidates and types by stage, for reports."""
     partial: Graph | None = None
     """Where it gave up, the nearest graph it met; its gradient is not the client's."""
+
+
+def gave_up(
+    stage: str,
+    reason: str,
+    *,
+    seconds: dict[str, float] | None = None,
+    counts: dict[str, Any] | None = None,
+    partial: Graph | None = None,
+) -> Recovered:
+    """No graph, with the stage where it ended and why; fields as in `Recovered`."""
+    return Recovered(
+        certificate=Certificate.GAVE_UP,
+        graph=None,
+        graphs=(),
+        complete=False,
+        nodes_up_to=0,
+        distance=math.inf,
+        stage=stage,
+        reason=reason,
+        seconds=seconds or {},
+        counts=counts or {},
+        partial=partial,
+    )

@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 
-from jaxinv.attacks.grain import Recovered, grain
-from jaxinv.audits.graphs.clients import Clients
+from jaxinv.attacks.grain import Recovered, gave_up, grain
+from jaxinv.audits.graphs.clients import Clients, observed
 from jaxinv.audits.graphs.config import AuditConfig
-from jaxinv.audits.graphs.failure import described, failed
+from jaxinv.audits.graphs.failure import described
 from jaxinv.audits.graphs.judge import controlled, judged
 from jaxinv.audits.graphs.record import record
 from jaxinv.audits.graphs.sources import source_of
@@ -24,7 +24,6 @@ from jaxinv.audits.progress import Progress
 from jaxinv.errors import InputError
 from jaxinv.interrupt import held_interrupt
 from jaxinv.models.graph_networks import build_graph_model
-from jaxinv.observation import observe
 
 
 @dataclass
@@ -69,23 +68,16 @@ def run_audit(
         update = clients(key, sender, source.graphs[index])
         start = time.perf_counter()
         try:
-            seen = observe(
-                params,
-                update,
-                num_examples=1,
-                spec=source.spec,
-                sent="gradient" if local is None else "delta",
-                local_training=local,
-            )
+            seen = observed(model, params, update, local)
         except InputError as error:
             # Such as an update that overflowed: this graph's bad luck.
-            return failed("observation", str(error)), time.perf_counter() - start
+            return gave_up("observation", str(error)), time.perf_counter() - start
         try:
             found = grain(model, seen, domain=source.domain, limits=limits)
         except InputError:
             raise  # what was asked for is wrong, for every graph
         except Exception as error:
-            found = failed("error", described(error))
+            found = gave_up("error", described(error))
         return found, time.perf_counter() - start
 
     done: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from jaxinv.fedavg import FedAvg
 from jaxinv.graph import Graph, padded
 from jaxinv.local_training import LocalTraining
 from jaxinv.models.graph_networks.base import GraphModel
+from jaxinv.observation import Observation, observe
 
 _STEP = 16
 """Graphs are padded to multiples of it, so that few gradients are compiled."""
@@ -44,6 +45,24 @@ class Clients:
         """One client's update; the key is of the noise, consumed."""
         size = -(-graph.num_nodes // _STEP) * _STEP
         return self._arrived(key, self._update(params, padded(graph, size)))
+
+
+def observed(
+    model: GraphModel, params: Any, update: Any, local: LocalTraining | None
+) -> Observation:
+    """What the server has of one client, who trained in a way that it knows.
+
+    Raises:
+      InputError: the update is not finite.
+    """
+    return observe(
+        params,
+        update,
+        num_examples=1,
+        spec=model.spec,
+        sent="gradient" if local is None else "delta",
+        local_training=local,
+    )
 
 
 def _update_of(model: GraphModel, local: LocalTraining | None):

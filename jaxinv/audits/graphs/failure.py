@@ -1,32 +1,12 @@
-"""A graph that could not be attacked: a row of the audit, with the reason."""
+"""Why a graph could not be attacked, for its row of the audit."""
 
 from __future__ import annotations
 
 import traceback
 from pathlib import Path
 
-import numpy as np
-
-from jaxinv.attacks.grain import Certificate, Recovered
-
 _MOST = 300
 """Characters of an error's text; XLA's go on for pages."""
-
-
-def failed(stage: str, reason: str) -> Recovered:
-    """The result of an attack that did not come to one."""
-    return Recovered(
-        certificate=Certificate.GAVE_UP,
-        graph=None,
-        graphs=(),
-        complete=False,
-        nodes_up_to=0,
-        distance=np.inf,
-        stage=stage,
-        reason=reason,
-        seconds={},
-        counts={},
-    )
 
 
 def described(error: Exception) -> str:

@@ -16,12 +16,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxinv.attacks.grain.outcome import GaveUp
+
 MOST_STEPS = 200_000
 """Of backtracking."""
-
-
-class Exhausted(Exception):  # noqa: N818 - an outcome, not an error
-    """The search was given up: there may be more graphs."""
 
 
 def same_closed_neighbourhoods(adjacency: np.ndarray) -> Iterator[np.ndarray]:
@@ -34,7 +32,7 @@ def same_closed_neighbourhoods(adjacency: np.ndarray) -> Iterator[np.ndarray]:
       `[n, n]`, each once.
 
     Raises:
-      Exhausted: after `MOST_STEPS`.
+      GaveUp: after `MOST_STEPS`; there may be more.
     """
     num = len(adjacency)
     closed = adjacency.astype(bool) | np.eye(num, dtype=bool)
@@ -50,7 +48,7 @@ def same_closed_neighbourhoods(adjacency: np.ndarray) -> Iterator[np.ndarray]:
         nonlocal steps
         steps += 1
         if steps > MOST_STEPS:
-            raise Exhausted
+            raise GaveUp("class", f"more than {MOST_STEPS:,} steps of backtracking")
         waiting = np.flatnonzero(chosen < 0)
         if not len(waiting):
             found = rows[chosen].astype(adjacency.dtype)

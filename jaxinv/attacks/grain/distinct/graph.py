@@ -14,7 +14,6 @@ import numpy as np
 
 from jaxinv.attacks.grain.attempt import Attempt, Member
 from jaxinv.attacks.grain.distinct.closed_neighbourhoods import (
-    Exhausted,
     same_closed_neighbourhoods,
 )
 from jaxinv.attacks.grain.distinct.edge_search import find_edges
@@ -127,7 +126,7 @@ def _class(
     try:
         every = same_closed_neighbourhoods(adjacency)
         others = list(itertools.islice(every, most + 1))
-    except Exhausted:
+    except GaveUp:
         whole = False
     if not others:
         others = [adjacency]

@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 import scipy.special
 
+from jaxinv.attacks.grain.distinct.edge_descent import descended
 from jaxinv.attacks.grain.embedding import bucket
 from jaxinv.attacks.span import Span
 from jaxinv.graph import Graph, padded
@@ -56,7 +56,6 @@ def relaxed_adjacency(
     ones = np.ones(num, np.float32)
     frame = padded(Graph(features, blank, ones, np.int32(0)), size)
     goal = np.pad(embeddings, ((0, size - num), (0, 0)))
-    upper = np.triu_indices(num, 1)
     degrees = model.spec.degrees(features) if model.spec.degree else None
     known = np.pad(
         np.full(num, -1.0) if degrees is None else degrees.astype(np.float64),
@@ -68,31 +67,13 @@ def relaxed_adjacency(
         goal, known = jnp.asarray(goal), jnp.asarray(known)
         program = _objective(model)
 
-        def value(edges: np.ndarray) -> tuple[float, np.ndarray]:
-            whole = np.zeros((size, size))
-            whole[upper] = edges
-            total, slope = program(wide, frame, goal, known, whole + whole.T)
-            slope = np.asarray(slope)
-            return float(total), (slope + slope.T)[upper]
-
-        fixed = np.zeros(len(upper[0]), bool) if free is None else ~free[upper]
-        low, high = np.where(fixed, start[upper], [[0.0], [1.0]])
-        answer = scipy.optimize.minimize(
-            value,
-            start[upper],
-            jac=True,
-            method="L-BFGS-B",
-            bounds=scipy.optimize.Bounds(low, high),
-            options={
-                "maxiter": MOST_STEPS,
-                "maxfun": 2 * MOST_STEPS,
-                "ftol": 1e-15,
-                "gtol": 1e-12,
-            },
+        return descended(
+            functools.partial(program, wide, frame, goal, known),
+            start,
+            np.ones(start.shape, bool) if free is None else free,
+            size,
+            MOST_STEPS,
         )
-    found = np.zeros((num, num))
-    found[upper] = answer.x
-    return found + found.T
 
 
 @functools.lru_cache(maxsize=16)

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
+from jaxinv.attacks.grain.distinct.edge_descent import descended
 from jaxinv.attacks.grain.embedding import bucket
 from jaxinv.attacks.span import Span
 from jaxinv.graph import Graph
@@ -41,7 +41,6 @@ def span_adjacency(
     num, spec = len(features), model.spec
     size = bucket(num, SMALLEST)
     extra = (0, size - num)
-    upper = np.triu_indices(num, 1)
     wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     rows = np.pad(spec.normalise(features.astype(np.float64)), (extra, (0, 0)))
     mask = np.pad(np.ones(num), extra)
@@ -52,34 +51,11 @@ def span_adjacency(
         known[:num] = spec.degrees(features)
 
     def search(start: np.ndarray, free: np.ndarray) -> np.ndarray:
-        low, high = np.where(free[upper], [[0.0], [1.0]], start[upper])
-
-        def value(edges: np.ndarray) -> tuple[float, np.ndarray]:
-            whole = np.zeros((size, size))
-            whole[upper] = edges
-            total, slope = _objective(model)(
-                whole + whole.T, wide, rows, mask, bases, known
-            )
-            slope = np.asarray(slope)
-            return float(total), (slope + slope.T)[upper]
+        def objective(adjacency: np.ndarray) -> tuple[jax.Array, jax.Array]:
+            return _objective(model)(adjacency, wide, rows, mask, bases, known)
 
         with jax.enable_x64(True):
-            answer = scipy.optimize.minimize(
-                value,
-                start[upper],
-                jac=True,
-                method="L-BFGS-B",
-                bounds=scipy.optimize.Bounds(low, high),
-                options={
-                    "maxiter": MOST_STEPS,
-                    "maxfun": 2 * MOST_STEPS,
-                    "ftol": 1e-15,
-                    "gtol": 1e-12,
-                },
-            )
-        found = np.zeros((num, num))
-        found[upper] = answer.x
-        return found + found.T
+            return descended(objective, start, free, size, MOST_STEPS)
 
     return search
 
