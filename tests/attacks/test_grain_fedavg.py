@@ -10,7 +10,7 @@ import pytest
 from small_graphs import LIMITS, drawn
 from small_graphs import victim as networks
 
-from jaxinv.attacks.grain import Certificate, grain
+from jaxinv.attacks.grain import Certificate, Limits, grain
 from jaxinv.attacks.grain.scoring import distances
 from jaxinv.attacks.span import span
 from jaxinv.errors import InputError, KnowledgeError
@@ -135,6 +135,6 @@ def test_a_ring_of_equal_nodes_with_labels_ends_with_its_seconds(labels):
     ring = drawn([0] * 6, [(i, (i + 1) % 6) for i in range(6)], np.array(labels))
     update = jax.jit(jax.grad(model.loss))(params, ring)
     seen = observe(params, update, num_examples=1, spec=model.spec)
-    found = grain(model, seen, limits=LIMITS._replace(seconds=0.3))
+    found = grain(model, seen, limits=Limits(seconds=0.3))
     assert found.certificate is not Certificate.UNIQUE and not found.complete
     assert found.seconds["assembly"] < 5
