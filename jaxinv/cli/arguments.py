@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from jaxinv.options import parsed
 
 _MOST = 2**31 - 1
 
@@ -81,12 +82,6 @@ def _option_of(owners: Sequence[str]) -> Callable[[str], tuple[str, str, Any]]:
         if not equals or owner not in owners or not name.isidentifier():
             forms = " or ".join(f"{one}.NAME=VALUE" for one in owners)
             raise argparse.ArgumentTypeError(f"{text!r} is not of the form {forms}")
-        spelled = {"True": True, "False": False, "None": None}
-        if value in spelled:
-            return owner, name, spelled[value]
-        try:
-            return owner, name, json.loads(value)
-        except (ValueError, RecursionError):
-            return owner, name, value
+        return owner, name, parsed(value)
 
     return parse

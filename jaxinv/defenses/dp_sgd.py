@@ -20,16 +20,16 @@ from jaxinv.defenses.noise import gaussian_noise
 from jaxinv.defenses.protection import keyed
 from jaxinv.errors import InputError
 from jaxinv.options import check_positive
-from jaxinv.release import gradient, trained
-from jaxinv.target import LossFn, Params
+from jaxinv.release import Release, trained
+from jaxinv.target import Params
 
 
 @dataclass(frozen=True)
 class DPSGD:
     """The release of `dp_sgd`."""
 
-    loss: LossFn
-    """`(params, batch) -> scalar`, mean over examples."""
+    release: Release
+    """What the client would send, the mean of what its examples would send alone."""
     clip: float
     noise_multiplier: float
 
@@ -40,42 +40,52 @@ class DPSGD:
 
     def __call__(self, key: jax.Array, params: Params, batch: Any) -> Any:
         """The noisy mean of clipped gradients, as `trained(params)`."""
-        one, bound = gradient(self.loss), clipping(self.clip)
-        weights = trained(params)
+        own, drawn = jax.random.split(key)
+        bound, weights = clipping(self.clip), trained(params)
         nothing = bound.init(weights)
+        batch = jax.tree.map(jnp.asarray, batch)
+        num = len(jax.tree.leaves(batch)[0])
 
-        def add(total: Any, example: Any) -> tuple[Any, None]:
-            alone = jax.tree.map(lambda leaf: leaf[None], example)
-            clipped = bound.update(one(key, params, alone), nothing, weights)[0]
+        def add(total: Any, example: tuple[jax.Array, Any]) -> tuple[Any, None]:
+            key, alone = example[0], jax.tree.map(lambda leaf: leaf[None], example[1])
+            update = self.release(key, params, alone)
+            clipped = bound.update(update, nothing, weights)[0]
             return jax.tree.map(jnp.add, total, clipped), None
 
         # One after the other: memory is that of one gradient, whatever the batch.
-        batch = jax.tree.map(jnp.asarray, batch)
-        total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), batch)
+        each = jax.random.split(own, num), batch
+        total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), each)
         if self.noise_multiplier:
             noise = gaussian_noise(self.clip * self.noise_multiplier)
-            total = noise.update(total, keyed(noise.init(weights), key), weights)[0]
-        num = len(jax.tree.leaves(batch)[0])
+            total = noise.update(total, keyed(noise.init(weights), drawn), weights)[0]
         return jax.tree.map(lambda leaf: leaf / num, total)
 
 
-def dp_sgd(loss: LossFn, *, clip: float = 1.0, noise_multiplier: float = 1.0) -> DPSGD:
+def dp_sgd(
+    release: Release, *, clip: float = 1.0, noise_multiplier: float = 1.0
+) -> DPSGD:
     """The release of one DP-SGD step.
 
     Args:
-      loss: `(params, batch) -> scalar`, mean over examples; leaves of the batch have
-        the examples on their first axis.
+      release: a gradient, mean over examples; leaves of the batch have the examples on
+        their first axis.
       clip: the largest norm of one example's gradient.
       noise_multiplier: deviation of the noise on the sum, over `clip`.
 
     Raises:
-      InputError: an argument is negative or no number.
+      InputError: an argument is negative or no number, or the client trains by itself:
+        what bounds an example's share in one step does not in several.
     """
+    if getattr(release, "local", None) is not None:
+        raise InputError(
+            f"release is {type(release).__name__}, local training; dp_sgd expected one "
+            "that sends a gradient"
+        )
     check_strength("clip", clip)
     check_strength("noise_multiplier", noise_multiplier)
     if clip == float("inf") and noise_multiplier:
         raise InputError("clip is inf; expected a finite one, which noise is scaled by")
-    return DPSGD(loss, clip, noise_multiplier)
+    return DPSGD(release, clip, noise_multiplier)
 
 
 def epsilon(

@@ -1,8 +1,9 @@
 """Quantisation: every number of the update is sent in few bits.
 
 `sign`: Bernstein et al., "signSGD", ICML 2018, arXiv 1802.04434, with the mean size of
-the tensor as its step (Karimireddy et al., ICML 2019, arXiv 1901.09847). `stochastic`:
-Alistarh et al., "QSGD", NeurIPS 2017, arXiv 1610.02132, section 3.1, unbiased.
+the tensor as its step (Karimireddy et al., ICML 2019, arXiv 1901.09847).
+`stochastic_quantisation`: Alistarh et al., "QSGD", NeurIPS 2017, arXiv 1610.02132,
+section 3.1, unbiased.
 
 Rounding has no derivative: both pass derivatives straight through, as if what is sent
 were the number itself (Bengio et al. 2013, arXiv 1308.3432).
@@ -18,6 +19,7 @@ import optax
 
 from jaxinv.defenses.noise import NoiseState
 from jaxinv.defenses.protection import Defense
+from jaxinv.defenses.rotation import rotated
 from jaxinv.errors import InputError
 
 
@@ -35,7 +37,7 @@ def sign() -> Defense:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def stochastic(bits: int = 4, *, seed: int = 0) -> Defense:
+def stochastic_quantisation(bits: int = 4, *, seed: int = 0) -> Defense:
     """Rounds to one of `2^bits - 1` steps of the tensor's norm, up or down by chance.
 
     Args:
@@ -67,6 +69,14 @@ def stochastic(bits: int = 4, *, seed: int = 0) -> Defense:
     return optax.GradientTransformation(
         lambda params: NoiseState(jax.random.key(seed)), update
     )
+
+
+def rotated_quantisation(bits: int = 4, *, seed: int = 0) -> Defense:
+    """The same in a random basis, where one norm fits all; arguments as there.
+
+    Source: Suresh et al., ICML 2017, arXiv 1611.00429, section 3.
+    """
+    return rotated(stochastic_quantisation(bits, seed=seed), seed=seed)
 
 
 def straight_through(exact: jax.Array, sent: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from jaxinv.defenses.dp_sgd import dp_sgd, epsilon
 from jaxinv.defenses.mixup import mixup
 from jaxinv.defenses.protection import keyed
 from jaxinv.defenses.pruning import pruning
-from jaxinv.defenses.quantisation import stochastic
+from jaxinv.defenses.quantisation import stochastic_quantisation
 from jaxinv.defenses.rotation import hadamard, rotated
 from jaxinv.defenses.soteria import OFFSET, soteria
 from jaxinv.errors import InputError
@@ -42,7 +42,7 @@ def close(a, b, rtol=1e-5, atol=1e-7):
 
 def test_dp_sgd_without_strength_is_the_gradient(planted):
     target, params, batch = planted
-    release = dp_sgd(target.loss, clip=math.inf, noise_multiplier=0)
+    release = dp_sgd(gradient(target.loss), clip=math.inf, noise_multiplier=0)
     close(
         jax.jit(release)(KEY, params, batch), gradient(target.loss)(KEY, *planted[1:])
     )
@@ -59,9 +59,9 @@ def test_dp_sgd_is_the_mean_of_clipped_gradients_with_noise_of_its_size(planted)
         slope = jax.tree.map(lambda leaf, n=norm: leaf * bound / n, slope)
         total = slope if total is None else jax.tree.map(jnp.add, total, slope)
     mean = jax.tree.map(lambda leaf: leaf / 5, total)
-    quiet = dp_sgd(target.loss, clip=bound, noise_multiplier=0)
+    quiet = dp_sgd(gradient(target.loss), clip=bound, noise_multiplier=0)
     close(quiet(KEY, params, batch), mean)
-    loud = jax.jit(dp_sgd(target.loss, clip=bound, noise_multiplier=2.0))
+    loud = jax.jit(dp_sgd(gradient(target.loss), clip=bound, noise_multiplier=2.0))
     draws = [loud(key, params, batch) for key in jax.random.split(KEY, 40)]
     off = [jax.tree.map(jnp.subtract, draw, mean) for draw in draws]
     values = np.concatenate(
@@ -163,15 +163,23 @@ def test_a_rotation_is_undone_and_keeps_what_is_blind_to_it():
         found = defense.update(spiky, keyed(defense.init(spiky), KEY), spiky)[0]
         return float(jnp.abs(found["w"] - spiky["w"])[1:].mean())
 
-    assert error(rotated(stochastic(8))) != error(stochastic(8))
+    assert error(rotated(stochastic_quantisation(8))) != error(
+        stochastic_quantisation(8)
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda t: dp_sgd(t.loss, clip=-1.0), "clip is -1.0"),
-        (lambda t: dp_sgd(t.loss, noise_multiplier=-1.0), "noise_multiplier is -1.0"),
-        (lambda t: dp_sgd(t.loss, clip=math.inf), "clip is inf; expected a finite one"),
+        (lambda t: dp_sgd(gradient(t.loss), clip=-1.0), "clip is -1.0"),
+        (
+            lambda t: dp_sgd(gradient(t.loss), noise_multiplier=-1.0),
+            "noise_multiplier is -1.0",
+        ),
+        (
+            lambda t: dp_sgd(gradient(t.loss), clip=math.inf),
+            "clip is inf; expected a finite one",
+        ),
         (lambda t: mixup(gradient(t.loss), 3, alpha=-1), "alpha is -1"),
         (
             lambda t: soteria(gradient(t.loss), t, rate=2),

@@ -15,7 +15,7 @@ from jaxinv.defenses.clipping import clipping
 from jaxinv.defenses.noise import gaussian_noise, laplace_noise
 from jaxinv.defenses.protection import expected, keyed, protect
 from jaxinv.defenses.pruning import pruning
-from jaxinv.defenses.quantisation import sign, stochastic
+from jaxinv.defenses.quantisation import sign, stochastic_quantisation
 from jaxinv.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -38,7 +38,7 @@ DEFENSES = {
     "pruning": pruning(0.5),
     "pruning by layer": pruning(0.5, scope="layer"),
     "sign": sign(),
-    "stochastic": stochastic(4),
+    "stochastic": stochastic_quantisation(4),
     "chain": optax.chain(clipping(1.0), gaussian_noise(0.1), pruning(0.5)),
 }
 NOTHING = [
@@ -163,7 +163,7 @@ def test_signs_have_one_size(leaf):
 
 def test_stochastic_rounding_is_unbiased_and_on_its_grid():
     leaf = jax.random.normal(jax.random.key(0), (50,))
-    defense = stochastic(2)
+    defense = stochastic_quantisation(2)
     draw = jax.jit(
         jax.vmap(
             lambda k: defense.update([leaf], keyed(defense.init([leaf]), k), None)[0][0]
@@ -200,7 +200,7 @@ def test_noise_is_differentiable_in_its_deviation():
 
 
 def test_quantisers_pass_derivatives_through():
-    for defense in (sign(), stochastic(3)):
+    for defense in (sign(), stochastic_quantisation(3)):
         slope = jax.grad(lambda u, d=defense: (sent(d, [u])[0] * u).sum())(
             jnp.array([0.3, -2.0])
         )
@@ -249,7 +249,10 @@ def test_the_expected_release_is_the_mean_of_its_draws():
         (lambda: clipping(1.0, scope="row"), "scope is 'row'; expected one of global"),
         (lambda: pruning(1.5), "rate is 1.5; expected a number between 0 and 1"),
         (lambda: pruning("half"), "rate is 'half'"),
-        (lambda: stochastic(0), "bits is 0; expected an integer from 1 to 16"),
+        (
+            lambda: stochastic_quantisation(0),
+            "bits is 0; expected an integer from 1 to 16",
+        ),
         (lambda: protect(release), "defenses is empty"),
         (lambda: protect(release, 0.5), "defense is 0.5; expected an optax"),
         (lambda: expected(release, 0), "draws is 0; expected a positive integer"),
