@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,22 @@ def number(value: Any) -> float | None:
     """A float for JSON, which has no NaN and no infinity."""
     plain = float(value)
     return plain if np.isfinite(plain) else None
+
+
+def interval(values: Sequence[float], *, level: float = 0.95) -> list[float] | None:
+    """Where the mean lies, `[low, high]`, by the percentile bootstrap.
+
+    Args:
+      values: at least two, else there is no interval and None is returned.
+      level: of confidence.
+    """
+    found = np.asarray(values, float)
+    if found.size < 2:
+        return None
+    rng = np.random.default_rng(0)
+    means = found[rng.integers(found.size, size=(2000, found.size))].mean(1)
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return [float(end) for end in ends]
 
 
 def versions() -> dict[str, str]:

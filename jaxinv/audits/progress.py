@@ -19,6 +19,6 @@ class Progress(NamedTuple):
     score: float
     """The attacker's score, of the best start so far."""
     phase: str
-    """"compile" or "run"."""
+    """"compile", "run", or "train" where a model is trained under a defence."""
     unit: str = "batch"
     """What a part is called."""

@@ -53,6 +53,19 @@ def add_to(cases: Any) -> None:
         text = f"{what} the attacker: {' or '.join(GRANTABLE)}; may be repeated"
         listed = {"action": "append", "default": [], "choices": GRANTABLE}
         add(name, metavar="WHAT", help=text, **listed)
+    text = "what the client does to its update: NAME or NAME:option=value,... of "
+    text += "`jaxinv defenses`; may be repeated, in this order. The attacker who knows "
+    text += "it and the one who does not both try"
+    add("--defense", metavar="NAME", action="append", default=[], help=text)
+    text = "over how many draws of a random defence the attacker averages (default: 4)"
+    add("--draws", metavar="N", type=whole(1), default=4, help=text)
+    for name, kind, text in (
+        ("--sampling-rate", float, "share of the examples in a round, for an epsilon"),
+        ("--dp-rounds", whole(1), "rounds of the training, for an epsilon"),
+    ):
+        add(name, metavar="N", type=kind, help=f"{text} of dp_sgd")
+    text = "of (epsilon, delta)-privacy (default: 1e-5)"
+    add("--delta", metavar="N", type=float, default=1e-5, help=text)
     for name, kind, text in (
         ("--local-lr", float, "the client trains by steps of this size, sends weights"),
         ("--local-steps", whole(1), "of that training (default: one epoch)"),
@@ -103,6 +116,11 @@ def _audit(args: argparse.Namespace) -> int:
         halving=args.halving,
         precision=args.precision,
         lpips=args.lpips,
+        defense=tuple(args.defense),
+        draws=args.draws,
+        sampling_rate=args.sampling_rate,
+        dp_rounds=args.dp_rounds,
+        delta=args.delta,
         local_lr=args.local_lr,
         local_steps=args.local_steps,
         local_epochs=args.local_epochs or 1,
@@ -120,6 +138,8 @@ def _print_examples(console: Console, report: dict[str, Any]) -> None:
     from jaxinv.reports.page import figures, number
 
     title = f"{report['attack_title'] or report['attack']} on {report['target']}"
+    if report["attacker"] is not None:
+        title += f", {report['attacker']} to {report['defense']}"
     table = Table(title=Text(title), title_justify="left", title_style="", box=SIMPLE)
     table.add_column("example")
     table.add_column("class", overflow="fold")
@@ -138,3 +158,6 @@ def _print_examples(console: Console, report: dict[str, Any]) -> None:
     if len(report["examples"]) > _MOST_PRINTED:
         more = len(report["examples"]) - _MOST_PRINTED
         console.print(f"and {more} more in the report")
+    for one in report["attackers"] if len(report["attackers"]) > 1 else ():
+        psnr, about = number(one["summary"]["psnr_mean"]), one["about"]
+        console.print(Text(f"{one['name']}: {psnr} dB in the mean; it {about}"))

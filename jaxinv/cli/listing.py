@@ -14,7 +14,7 @@ from rich.text import Text
 from jaxinv.audits import CASES
 from jaxinv.cli.running import quieten_backends
 
-_ABOUT = "what there is: cases, models, attacks, label rules"
+_ABOUT = "what there is: cases, models, attacks, defences, label rules"
 
 
 def add_to(commands: Any) -> None:
@@ -51,6 +51,7 @@ def _tables() -> dict[str, dict[str, dict[str, str]]]:
     from jaxinv.attacks import ATTACKS
     from jaxinv.attacks.labels import LABEL_RULES
     from jaxinv.audits.recommender.attacks import ATTACKS as ON_RATINGS
+    from jaxinv.defenses import DEFENSES
     from jaxinv.models import MODELS
     from jaxinv.models.graph_networks import GRAPH_MODELS
     from jaxinv.models.recommenders import RECOMMENDERS
@@ -61,6 +62,10 @@ def _tables() -> dict[str, dict[str, dict[str, str]]]:
         "attacks": {
             name: {"about": f"{row.title}: {row.about}", "paper": row.paper}
             for name, row in ATTACKS.items()
+        },
+        "defenses": {
+            name: {"about": f"{row.title}: {row.about}", "paper": row.paper}
+            for name, row in DEFENSES.items()
         },
         "label rules": {
             name: {"about": f"needs {row.assumes}", "paper": row.citation}

@@ -83,7 +83,8 @@ def _done(now: Progress) -> tuple[int, int]:
 def _what(now: Progress) -> str:
     if now.phase == "compile":
         return "compiling"
-    return f"{now.unit} {now.part + 1} of {now.num_parts}"
+    training = "training, " if now.phase == "train" else ""
+    return f"{training}{now.unit} {now.part + 1} of {now.num_parts}"
 
 
 def _score(now: Progress) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxinv.data.bounded import check_bytes, inside
 from jaxinv.data.cifar import find_cifar10, read_cifar10
+from jaxinv.data.digits import read_digits
 from jaxinv.data.folder import centre_square, read_folder
 from jaxinv.data.idx import find_idx, read_idx
 from jaxinv.data.npz import read_npz
@@ -22,6 +23,9 @@ ACCEPTED = (
     "a .npz with x and y, a folder of images, CIFAR-10 batches (python or binary) "
     "or MNIST idx files"
 )
+DIGITS = "digits"
+"""The path that means the embedded digits."""
+
 MAX_CLASSES = 100_000
 MAX_SIDE = 4096
 
@@ -65,7 +69,8 @@ def load_images(
 
     Args:
       path: File or folder; None for the embedded photographs (32 x 32, 64 crops of 8
-        photographs; needs scikit-image).
+        photographs; needs scikit-image), "digits" for the embedded digits (8 x 8, 1797
+        of them; needs scikit-learn), where no file has that name.
       size: Side in pixels. Images that are not `size` x `size` are cut to their
         centre square and resized (Lanczos). None keeps the size they have.
 
@@ -82,6 +87,9 @@ def load_images(
     if path is None:
         return ImageData(*read_photos(32 if size is None else size))
     where = _check_path(path)
+    if path == DIGITS and not where.exists():
+        x, y, names, what = read_digits()
+        return ImageData(_check_pixels(x, size), y, names, what)
     try:
         x, y, names, what = _recognise(where, size)()
         x, y = _check_pixels(x, size), _check_labels(y, len(x))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxinv.defenses.censor import censor as censor
 from jaxinv.defenses.clipping import clipping as clipping
+from jaxinv.defenses.dp_sgd import NOISE_MULTIPLIER as NOISE_MULTIPLIER
 from jaxinv.defenses.dp_sgd import dp_sgd as dp_sgd
 from jaxinv.defenses.dp_sgd import epsilon as epsilon
+from jaxinv.defenses.encryption import encryption as encryption
 from jaxinv.defenses.mixup import mixup as mixup
 from jaxinv.defenses.noise import gaussian_noise as gaussian_noise
 from jaxinv.defenses.noise import laplace_noise as laplace_noise
@@ -47,11 +50,14 @@ class DefenseEntry(NamedTuple):
     """Whether what is sent depends on chance even in the mean: an attacker who knows
     the defence averages over draws of its own."""
     in_mean: dict[str, Any] | None = None
-    """Options in whose place the defence does what it does in the mean over its
-    draws; None where it draws nothing, or where that is no defence of the kind."""
+    """Options that leave what the defence does in the mean over its draws; empty where
+    that is nothing, None where it draws nothing or `draws`."""
     hides: bool = False
     """Whether the server sees which numbers were left out, so that an attacker who
     knows the defence matches the others and does not go through it."""
+    summed: bool = False
+    """Whether what is hidden still reaches the server, in the sum over clients: then
+    training under the defence is training without it."""
 
 
 DEFENSES: dict[str, DefenseEntry] = {
@@ -77,19 +83,28 @@ DEFENSES: dict[str, DefenseEntry] = {
         reads=lambda target: (),
         in_mean={"noise_multiplier": 0.0},
     ),
+    "encryption": DefenseEntry(
+        encryption,
+        "Selective encryption",
+        "Jin et al., FedML-HE, arXiv 2303.10837; Gu et al., arXiv 2508.04155",
+        "encrypts the most significant numbers, which the server sees only summed",
+        reads=lambda target: (target,),
+        hides=True,
+        summed=True,
+    ),
     "gaussian_noise": DefenseEntry(
         gaussian_noise,
         "Gaussian noise",
         "Zhu et al., NeurIPS 2019, arXiv 1906.08935",
         "the same noise on every number",
-        in_mean={"std": 0.0},
+        in_mean={},
     ),
     "laplace_noise": DefenseEntry(
         laplace_noise,
         "Laplace noise",
         "Zhu et al., NeurIPS 2019, arXiv 1906.08935",
         "the same noise on every number, with heavier tails",
-        in_mean={"std": 0.0},
+        in_mean={},
     ),
     "mixup": DefenseEntry(
         mixup,
@@ -111,7 +126,7 @@ DEFENSES: dict[str, DefenseEntry] = {
         "Quantisation in a random basis",
         "Suresh et al., ICML 2017, arXiv 1611.00429",
         "few bits for each number, in a basis that nothing stands out of",
-        in_mean={"bits": 16},
+        in_mean={},
     ),
     "sign": DefenseEntry(
         sign,
@@ -132,7 +147,7 @@ DEFENSES: dict[str, DefenseEntry] = {
         "Stochastic quantisation",
         "Alistarh et al., NeurIPS 2017, arXiv 1610.02132",
         "few bits for each number, rounded without bias",
-        in_mean={"bits": 16},
+        in_mean={},
     ),
 }
 """Every defence that has a name."""
@@ -183,10 +198,16 @@ def build(defenses: Sequence[Asked], release: Release, target: Target) -> Releas
       target: the model it trains.
 
     Raises:
-      InputError: an option is out of range, or a defence does not fit the target.
+      InputError: an option is out of range, or a defence does not fit the target; or
+        one that encrypts is not the last.
     """
-    for name, options in defenses:
+    for index, (name, options) in enumerate(defenses, start=1):
         entry = DEFENSES[name]
+        if entry.summed and index < len(defenses):
+            raise InputError(
+                f"defense {name} comes before {defenses[index].name}; expected it "
+                "last, for nothing acts on what is encrypted"
+            )
         check_options(name, entry.make, options)
         if entry.reads is None:
             release = protect(release, entry.make(**options))
@@ -213,16 +234,40 @@ def build_known(
     Raises:
       InputError: as `build`.
     """
-    entries = [(DEFENSES[name], Asked(name, options)) for name, options in defenses]
-    kept = [
-        one._replace(options={**one.options, **(entry.in_mean or {})})
-        for entry, one in entries
-        if not entry.hides
-    ]
-    release = build(kept, release, target)
-    return expected(release, draws) if any(e.draws for e, _ in entries) else release
+    release = build(matched(defenses), release, target)
+    if any(DEFENSES[name].draws for name, _ in defenses):
+        return expected(release, draws)
+    return release
+
+
+def matched(defenses: Sequence[Asked]) -> list[Asked]:
+    """What is left of defences for an attacker who knows them; see `build_known`."""
+    left = []
+    for name, options in defenses:
+        entry = DEFENSES[name]
+        if not entry.hides and entry.in_mean != {}:
+            left.append(Asked(name, {**options, **(entry.in_mean or {})}))
+    return left
+
+
+def build_summed(
+    defenses: Sequence[Asked], release: Release, target: Target
+) -> Release:
+    """What of a client reaches the sum over clients, which is what a model learns from.
+
+    Arguments and errors as in `build`.
+    """
+    kept = [one for one in defenses if not DEFENSES[one.name].summed]
+    return build(kept, release, target)
 
 
 def hides(defenses: Sequence[Asked]) -> bool:
     """Whether the server sees that numbers were left out of what is sent."""
     return any(DEFENSES[name].hides for name, _ in defenses)
+
+
+def options_line(name: str) -> str:
+    """A defence's options with their defaults, for a person."""
+    known = inspect.signature(DEFENSES[name].make).parameters.values()
+    shown = [p for p in known if p.default not in (p.empty, None) and p.name != "seed"]
+    return ", ".join(f"{p.name}={p.default}" for p in shown)

@@ -260,3 +260,75 @@ def test_the_command_in_the_report_repeats_the_audit(config, monkeypatch, tmp_pa
     assert program == "jaxinv"
     assert cli.main([*argv, "--out", str(tmp_path / "out")]) == 2
     assert caught == [config]
+
+
+def test_who_knows_a_defence_stands_beside_who_does_not(data):
+    config = AuditConfig(
+        target="mlp",
+        attack="cosine_lbfgs",
+        num_examples=2,
+        restarts=1,
+        iterations=20,
+        data=data,
+        defense=("pruning:rate=0.5,scope=layer",),
+        target_options={"widths": [8]},
+    )
+    report = run_audit(config).report
+    assert report["defense"] == "pruning:rate=0.5,scope=layer"
+    assert report["defenses"][0]["options"] == {"rate": 0.5, "scope": "layer"}
+    blind, adaptive = report["attackers"]
+    assert (blind["name"], adaptive["name"]) == ("blind", "adaptive")
+    assert "visible" in adaptive["knowledge"] and "visible" not in blind["knowledge"]
+    # They minimise another distance, so they end elsewhere; the stronger one is shown.
+    assert blind["psnr"] != adaptive["psnr"]
+    best = max(report["attackers"], key=lambda one: np.mean(one["psnr"]))
+    assert report["attacker"] == best["name"]
+    assert [e["psnr"] for e in report["examples"]] == best["psnr"]
+    page = render(run_audit(config), verdict(report))
+    assert "Who knows the defence" in page and "Gradient pruning" in page
+    json.dumps(report, allow_nan=False)
+
+
+def test_noise_is_the_same_to_who_knows_it_and_stops_a_closed_form(data):
+    def psnr(*defense):
+        config = AuditConfig(
+            attack="linear_layer", num_examples=3, data=data, defense=defense
+        )
+        report = run_audit(config).report
+        assert [one["name"] for one in report["attackers"]] == ["blind"]
+        return report["summary"]["psnr_mean"]
+
+    assert psnr() > 45 > 20 > psnr("gaussian_noise:std=1")
+
+
+def test_an_epsilon_is_in_the_report_where_it_was_asked_for(data):
+    config = AuditConfig(
+        attack="linear_layer",
+        num_examples=1,
+        data=data,
+        defense=("dp_sgd:noise_multiplier=2.0",),
+        sampling_rate=0.01,
+        dp_rounds=100,
+    )
+    spent = run_audit(config).report["epsilon"]
+    assert 0.1 < spent["epsilon"] < 1 and spent["delta"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"defense": ("sgn",)}, "did you mean sign"),
+        ({"defense": ("gaussian_noise:std=-1",)}, "std is -1"),
+        (
+            {"sampling_rate": 0.1, "dp_rounds": 5},
+            "an epsilon is stated of dp_sgd alone",
+        ),
+        ({"defense": ("dp_sgd",), "dp_rounds": 5}, "sampling_rate is None"),
+        ({"defense": ("dp_sgd",), "sampling_rate": 0.1}, "dp_rounds is None"),
+        ({"draws": 0}, "draws is 0"),
+    ],
+)
+def test_wrong_defences_get_one_line(options, message, data):
+    with pytest.raises(InputError, match=message) as refusal:
+        run_audit(AuditConfig(attack="linear_layer", data=data, **options))
+    assert "\n" not in str(refusal.value)

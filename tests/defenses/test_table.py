@@ -18,6 +18,7 @@ KEY = jax.random.key(0)
 # Options under which a defence does nothing.
 NOTHING = {
     "clipping": "norm=1e9",
+    "encryption": "ratio=0",
     "dp_sgd": "clip=1e9,noise_multiplier=0",
     "gaussian_noise": "std=0",
     "laplace_noise": "std=0",
@@ -95,6 +96,17 @@ def test_who_knows_a_defence_that_draws_averages(planted):
     draws = [once(key, params, batch) for key in jax.random.split(KEY, 3)]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *draws)
     same(jax.jit(known)(KEY, params, batch), mean)
+
+
+def test_what_is_encrypted_still_reaches_the_sum(planted):
+    target, params, batch = planted
+    asked = [defenses.asked("sign"), defenses.asked("encryption:ratio=0.5")]
+    plain = gradient(target.loss)
+    summed = defenses.build_summed(asked, plain, target)(KEY, params, batch)
+    same(summed, defenses.build(asked[:1], plain, target)(KEY, params, batch))
+    assert defenses.hides(asked) and not defenses.hides(asked[:1])
+    with pytest.raises(InputError, match="encryption comes before sign"):
+        defenses.build(asked[::-1], plain, target)
 
 
 def test_defences_compose_in_the_order_they_are_asked_for(planted):

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv import attacks, models
+from jaxinv import attacks, defenses, models
+from jaxinv.audits.images.attacker import Attacker
 from jaxinv.audits.images.config import AuditConfig
-from jaxinv.audits.images.judge import Curve, ExamplePictures, Judge, Judged
+from jaxinv.audits.images.judge import Curve, ExamplePictures, Judge
 from jaxinv.audits.images.record import record
 from jaxinv.audits.progress import Progress
 from jaxinv.client import Client, simulate
@@ -29,6 +30,7 @@ from jaxinv.errors import InputError
 from jaxinv.fedavg import FedAvg
 from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
+from jaxinv.local_training import LocalTraining
 from jaxinv.metrics import load_lpips
 from jaxinv.release import Release, gradient
 from jaxinv.run import Runner
@@ -51,7 +53,10 @@ class AuditResult:
 
 
 def run_audit(
-    config: AuditConfig, *, on_progress: Callable[[Progress], None] | None = None
+    config: AuditConfig,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    compiled: dict[str, Runner] | None = None,
 ) -> AuditResult:
     """Runs the audit that the configuration describes.
 
@@ -59,6 +64,8 @@ def run_audit(
       config: what to audit.
       on_progress: called before compiling and after every chunk of the attack's scan.
         It may raise KeyboardInterrupt, which ends the audit with what there is.
+      compiled: what audits share that differ in their defence alone: the attack of who
+        does not know it. The first one fills it.
 
     Raises:
       InputError: something in the configuration or the data does not fit.
@@ -70,22 +77,26 @@ def run_audit(
             f"num_examples is {config.num_examples}; the data holds {len(data.x)}"
         )
     target = models.build(
-        str(config.target), _spec(config, data), **config.target_options
+        str(config.target), spec_of(config, data), **config.target_options
     )
     release = _release(config, target)
-    runner, num_restarts = _runner(config, target, release)
+    chain = config.chain()
+    attackers = _attackers(
+        config, target, release, {} if compiled is None else compiled
+    )
     weights = load_lpips(config.lpips) if config.lpips is not None else None
     judge = Judge(target.spec, data, weights)
     key_params, key_attack = jax.random.split(jax.random.key(config.seed))
     params = jax.jit(target.init)(key_params)
 
     starts = range(0, config.num_examples, config.batch_size)
-    batches: list[Judged] = []
     # A client's work is not what is timed or audited, so it is compiled apart.
-    client = Client(jax.jit(release), config.local_training())
+    client = _client(defenses.build(chain, release, target), config.local_training())
+    parts = [(start, attacker) for start in starts for attacker in attackers]
 
-    def one_batch(index: int, stop: threading.Event) -> None:
-        start = starts[index]
+    def one_part(index: int, stop: threading.Event) -> None:
+        start, attacker = parts[index]
+        runner = attacker.runner
         chosen = np.arange(start, min(start + config.batch_size, config.num_examples))
         truth = jnp.asarray(data.x[chosen], jnp.float32) / 255.0
         batch = Batch(target.spec.normalise(truth), jnp.asarray(data.y[chosen]))
@@ -95,39 +106,39 @@ def run_audit(
             params,
             batch,
             release=client,
-            grant=config.granted(),
+            grant=attacker.granted,
             sent="gradient" if client.local is None else "weights",
         )
-        key = jax.random.fold_in(key_attack, index)
+        key = jax.random.fold_in(key_attack, start // config.batch_size)
 
         def here(phase: str, step: int = 0, score: float = float("nan")) -> None:
             steps = runner.num_steps
-            tell(Progress(index, len(starts), step, steps, score, phase))
+            tell(Progress(index, len(parts), step, steps, score, phase))
 
         here("compile")
         runner.compile(key, observation)
         here("run")
         if not stop.is_set():
             run = runner(key, observation, functools.partial(here, "run"), stop)
-            batches.append(judge(chosen, run))
+            attacker.judged.append(judge(chosen, run))
 
     # A first Ctrl-C ends the batch under attack early; a second one, or one that
     # `on_progress` raises, drops it. What was judged before is reported either way.
     with contextlib.suppress(KeyboardInterrupt), held_interrupt() as stop:
-        for index in range(len(starts)):
+        for index in range(len(parts)):
             if not stop.is_set():
-                one_batch(index, stop)
-    if not batches:
+                one_part(index, stop)
+    attackers = [attacker for attacker in attackers if attacker.judged]
+    if not attackers:
         raise KeyboardInterrupt
-    report = record(
-        config, data, runner.num_steps, num_restarts, runner.compile_s, batches
-    )
-    pictures = [picture for b in batches for picture in b.pictures]
-    curves = [b.curve(i) for i, b in enumerate(batches)]
+    report, strongest = record(config, data, attackers)
+    pictures = [picture for b in strongest.judged for picture in b.pictures]
+    curves = [b.curve(i) for i, b in enumerate(strongest.judged)]
     return AuditResult(report, pictures, curves)
 
 
-def _spec(config: AuditConfig, data: ImageData) -> Spec:
+def spec_of(config: AuditConfig, data: ImageData) -> Spec:
+    """What an example looks like to the model of an audit."""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     if config.normalise:
@@ -146,12 +157,39 @@ def _release(config: AuditConfig, target: Target) -> Release:
     return one if local is None else FedAvg(one.loss, local)
 
 
-def _runner(
-    config: AuditConfig, target: Target, release: Release
-) -> tuple[Runner, int]:
-    """The attack with its restarts, and how many they are."""
+def _client(release: Release, local: LocalTraining | None) -> Client:
+    masked = getattr(release, "masked", None)
+    return Client(jax.jit(release), local, masked and jax.jit(masked))
+
+
+def _attackers(
+    config: AuditConfig, target: Target, release: Release, compiled: dict[str, Runner]
+) -> list[Attacker]:
+    """The blind one, and beside it the one who knows the defences, if that differs."""
+    chain, granted = config.chain(), config.granted()
+    default = release if config.local_lr is not None else None
+    if "blind" not in compiled:
+        compiled["blind"] = _runner(config, target, default)
+    blind = Attacker("blind", granted, compiled["blind"])
+    if not chain:
+        return [blind]
+    if defenses.hides(chain):
+        granted = (*granted, "visible")
+    elif not defenses.matched(chain):
+        # In the mean such defences do nothing: who knows them can do no better.
+        return [blind]
+    known = defenses.build_known(chain, release, target, draws=config.draws)
+    if known is release:
+        known = default
+    elif not attacks.has_loop(config.attack):
+        return [blind]
+    return [blind, Attacker("adaptive", granted, _runner(config, target, known))]
+
+
+def _runner(config: AuditConfig, target: Target, release: Release | None) -> Runner:
+    """The attack with its restarts, on what it takes the client to do."""
     options = dict(config.attack_options)
-    if config.local_lr is not None and attacks.has_loop(config.attack):
+    if release is not None and attacks.has_loop(config.attack):
         options["release"] = release
     if config.iterations is not None:
         if not attacks.has_loop(config.attack):
@@ -166,11 +204,10 @@ def _runner(
     keep = int(min(num, max(1, _KEPT_BYTES // each)))
     # One start has nobody to lag behind.
     halving = Halving() if config.halving and num > 1 else None
-    runner = Runner(
+    return Runner(
         attack,
         num_restarts=num,
         keep=keep,
         halving=halving,
         precision=config.precision,
     )
-    return runner, num

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from jaxinv import attacks
+from jaxinv import attacks, defenses
 from jaxinv.audits.settings import check_whole, command
 from jaxinv.errors import InputError, nearest
 from jaxinv.local_training import LocalTraining
@@ -45,6 +45,12 @@ class AuditConfig:
         (`jaxinv.halving.Halving`).
       precision: of the matrix products, or of everything; a name in
         `jaxinv.precision.PRECISIONS`, None leaves JAX's default.
+      defense: what the client does to its update before it sends it, in this order;
+        each as `jaxinv.defenses.asked` reads it.
+      draws: over how many draws an attacker averages who knows a defence that draws.
+      sampling_rate: share of all examples that one round of DP-SGD takes, for epsilon.
+      dp_rounds: of that training, likewise.
+      delta: of (epsilon, delta)-privacy.
       lpips: file with the weights of LPIPS (see `jaxinv.metrics.load_lpips`); None
         leaves that metric out.
       target_options: of the model's builder.
@@ -65,6 +71,11 @@ class AuditConfig:
     normalise: bool = False
     halving: bool = False
     precision: str | None = None
+    defense: tuple[str, ...] = ()
+    draws: int = 4
+    sampling_rate: float | None = None
+    dp_rounds: int | None = None
+    delta: float = 1e-5
     lpips: str | None = None
     local_lr: float | None = None
     local_steps: int | None = None
@@ -84,10 +95,12 @@ class AuditConfig:
             suited = attacks.ATTACKS[self.attack].target
             object.__setattr__(self, "target", suited)
         lowest = {"restarts": 1, "batch_size": 1, "num_examples": 1, "seed": 0}
-        check_whole(self, lowest)
+        check_whole(self, {**lowest, "draws": 1})
         if self.iterations is not None and self.iterations < 1:
             raise InputError(f"iterations is {self.iterations!r}; expected >= 1")
         check_precision(self.precision)
+        self.chain()
+        self.epsilon()
         self._check_local()
         for name in (*self.withhold, *self.grant):
             if name not in GRANTABLE:
@@ -128,6 +141,32 @@ class AuditConfig:
             self.local_epochs,
             self.local_batch,
             self.local_optimizer,
+        )
+
+    def chain(self) -> tuple[defenses.Asked, ...]:
+        """What the client does to its update, in order."""
+        return tuple(defenses.asked(words) for words in self.defense)
+
+    def epsilon(self) -> float | None:
+        """What the training spends in privacy; None where that was not asked for."""
+        asked_for = self.sampling_rate is not None or self.dp_rounds is not None
+        options = [o for name, o in self.chain() if name == "dp_sgd"]
+        if not asked_for:
+            return None
+        if not options:
+            raise InputError(
+                f"defense is {' '.join(self.defense) or 'none'}; an epsilon is stated "
+                "of dp_sgd alone, whose noise covers what one example adds"
+            )
+        if self.dp_rounds is None:
+            raise InputError(
+                "dp_rounds is None; epsilon expects the rounds of the training"
+            )
+        return defenses.epsilon(
+            options[-1].get("noise_multiplier", defenses.NOISE_MULTIPLIER),
+            sampling_rate=self.sampling_rate,
+            rounds=self.dp_rounds,
+            delta=self.delta,
         )
 
     def granted(self) -> tuple[str, ...]:

@@ -1,0 +1,58 @@
+"""The page of a comparison of defences, and the files it is written to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxinv.reports.defenses.plot import pareto_svg
+from jaxinv.reports.defenses.verdict import AFFORDABLE, affordable, holds, judge
+from jaxinv.reports.folder import fresh_folder, jsonable, write_both
+from jaxinv.reports.images.verdict import LIMITS
+from jaxinv.reports.page import data_uri, render_page
+from jaxinv.reports.verdict import Verdict
+
+if TYPE_CHECKING:
+    from jaxinv.audits.defenses import Comparison
+
+
+def write_report(result: Comparison, out: str | os.PathLike[str]) -> Path:
+    """Writes the report of a comparison; a file is replaced whole or not at all.
+
+    Args:
+      result: what `compare` returned.
+      out: the folder, made if missing. Pictures of an earlier audit in it are removed.
+
+    Returns:
+      The path of `report.html`.
+
+    Raises:
+      OSError: something could not be written.
+    """
+    report = jsonable(result.report)
+    verdict = judge(report)
+    report["verdict"] = jsonable(verdict._asdict())
+    return write_both(fresh_folder(out), report, render(result, verdict))
+
+
+def render(result: Comparison, verdict: Verdict) -> str:
+    """The page, as text; see `page.html.j2` for what it says."""
+    report = jsonable(result.report)
+    try:
+        drawn = [pareto_svg(report["rows"], dark=dark) for dark in (False, True)]
+        plots = [data_uri(one, "image/svg+xml") for one in drawn if one]
+        missing = ""
+    except ImportError:
+        plots, missing = [], "jaxinv[plot]"
+    return render_page(
+        "defenses/page.html.j2",
+        report=report,
+        verdict=verdict,
+        plots=plots,
+        plots_missing=missing,
+        holding=[row["defense"] for row in report["rows"] if holds(row)],
+        cheap=[row["defense"] for row in report["rows"] if affordable(row)],
+        recognisable=LIMITS["recognisable"][0],
+        affordable=AFFORDABLE,
+    )
