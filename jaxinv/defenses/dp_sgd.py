@@ -23,6 +23,9 @@ from jaxinv.options import check_positive
 from jaxinv.release import Release, trained
 from jaxinv.target import Params
 
+NOISE_MULTIPLIER = 1.0
+"""Where none is given."""
+
 
 @dataclass(frozen=True)
 class DPSGD:
@@ -62,7 +65,7 @@ class DPSGD:
 
 
 def dp_sgd(
-    release: Release, *, clip: float = 1.0, noise_multiplier: float = 1.0
+    release: Release, *, clip: float = 1.0, noise_multiplier: float = NOISE_MULTIPLIER
 ) -> DPSGD:
     """The release of one DP-SGD step.
 
