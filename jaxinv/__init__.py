@@ -4,6 +4,7 @@ For models, data and systems one is entitled to test.
 """
 
 from jaxinv import attacks as attacks
+from jaxinv import defenses as defenses
 from jaxinv import matching as matching
 from jaxinv import metrics as metrics
 from jaxinv import models as models
