@@ -10,8 +10,8 @@ from jaxinv.audits.images.judge import Judged
 from jaxinv.run import Runner
 
 ABOUT = {
-    "blind": "knows of no defence, and matches what the client would send without one",
-    "adaptive": "knows the defence and not what it drew, and matches what it leaves",
+    "blind": "knows of no defence",
+    "adaptive": "knows the defence, not what it drew",
 }
 """What an attacker is called, and what that means."""
 
