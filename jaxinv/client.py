@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,9 @@ from jaxinv.observation import Observation, observe
 from jaxinv.release import Release, gradient, trained
 from jaxinv.target import Batch, Params, Target
 
+Masked = Callable[[jax.Array, Params, Any], tuple[Any, Any]]
+"""`(key, params, batch) -> (update, visible)`; see `jaxinv.defenses.encryption`."""
+
 
 class Client(NamedTuple):
     """A release that was compiled, which still says how it trains."""
@@ -22,6 +26,8 @@ class Client(NamedTuple):
     """`(key, params, batch) -> update`, such as `jax.jit(fedavg(...))`."""
     local: LocalTraining | None
     """None where it sends one gradient."""
+    masked: Masked | None = None
+    """The release's own `masked`, compiled, where it encrypts a part."""
 
     def __call__(self, key: jax.Array, params: Params, batch: Any) -> Any:
         """The release's update."""
@@ -46,7 +52,10 @@ def simulate(
       params: what the server sent.
       batch: the client's secret.
       release: what the client does; None is one gradient.
-      grant: what the attacker is told besides.
+      grant: what the attacker is told besides. "visible" is which numbers of the
+        update the client sends in the clear: what its release says (`release.masked`),
+        else those that are not zero. Without it zeros stand for the encrypted ones, as
+        an attacker sees them who does not know that anything is encrypted.
       sent: "gradient", "delta" or "weights": what the client sends. None is what the
         release makes: a delta where it says how it trains (`release.local`), else a
         gradient. Weights are rounded as their type is, so that of a small delta less
@@ -64,7 +73,14 @@ def simulate(
         raise InputError(
             "local_training is granted, but this client does not say how it trains"
         )
-    update = release(key, params, batch)
+    visible = None
+    if "visible" not in grant:
+        update = release(key, params, batch)
+    elif (masked := getattr(release, "masked", None)) is not None:
+        update, visible = masked(key, params, batch)
+    else:
+        update = release(key, params, batch)
+        visible = jax.tree.map(lambda leaf: leaf != 0, update)
     if sent == "weights":
         update = jax.tree.map(jnp.add, trained(params), update)
     stats = None
@@ -83,4 +99,5 @@ def simulate(
         batch_stats=stats,
         sent=sent,
         local_training=local if "local_training" in grant else None,
+        visible=visible,
     )

@@ -12,6 +12,7 @@ from jaxinv.errors import InputError
 from jaxinv.matching import MatchFn, ProductMatch
 from jaxinv.observation import Observation
 from jaxinv.priors import PriorFn, no_prior
+from jaxinv.received import shown_only
 from jaxinv.release import Gradient, Release
 from jaxinv.rounds import in_round, round_axes, round_weights, unwrapped
 
@@ -40,7 +41,9 @@ def objective(
     """`match_weight * mean over rounds of match(release(batch), update) + prior`.
 
     The mean is that of the rounds' weights. What is `jaxinv.rounds.PerRound` in the
-    batch reaches the release as it was in that round.
+    batch reaches the release as it was in that round. Where the observation says which
+    numbers of the update are `visible`, both updates count there alone: a cosine is
+    that of the visible parts, and what stands elsewhere is never read.
 
     Args:
       release: what the attacker believes the client did.
@@ -68,19 +71,26 @@ def objective(
                 "points the other way; expected jaxinv.fedavg(...) as the release"
             )
 
-        def one_round(key, params, update, batch):
+        def one_round(key, params, update, batch, visible=None):
             batch = unwrapped(batch)
+            if visible is not None:
+                guess = release(key, params, batch)
+                return match(*(shown_only(tree, visible) for tree in (guess, update)))
             if factored:
                 return match(release.factored(params, batch), update)
             return match(release(key, params, batch), update)
 
         if observation.rounds == 1:
             # Without the batch axis of vmap convolutions stay ungrouped.
-            matched = one_round(key, *observation.round(0), in_round(batch, 0))
+            one = (*observation.round(0), in_round(batch, 0), observation.shown(0))
+            matched = one_round(key, *one)
         else:
             keys = jax.random.split(key, observation.rounds)
             args = (keys, observation.params, observation.update, batch)
             axes = (0, 0, 0, round_axes(batch))
+            if observation.known.visible is not None:
+                args += (_in_every_round(observation),)
+                axes += (0,)
             each = jax.vmap(one_round, in_axes=axes)(*args)
             weights = _kept(round_weights(observation), each, trim)
             # A round without an update is no evidence, whatever its match.
@@ -89,6 +99,14 @@ def objective(
         return match_weight * terms.match + terms.prior, terms
 
     return fn
+
+
+def _in_every_round(observation: Observation) -> Any:
+    """What is visible, leaves `[rounds, ...]`."""
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (observation.rounds, *leaf.shape[1:])),
+        observation.known.visible,
+    )
 
 
 def _kept(weights: jax.Array, matches: jax.Array, trim: float) -> jax.Array:

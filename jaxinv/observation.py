@@ -19,8 +19,10 @@ from jaxinv.received import (
     checked_batch_stats,
     checked_graph,
     checked_labels,
+    checked_visible,
     moved,
     named_leaves,
+    shown_only,
 )
 from jaxinv.release import trained
 from jaxinv.target import Moments, Params, Spec
@@ -49,6 +51,10 @@ class Knowledge:
     """n, how many nodes the client's graph has. Static."""
     adjacency: jax.Array | None = None
     """`[n, n]`, zeros and ones, the edges of the client's graph."""
+    visible: Any | None = None
+    """Bool, structured as the update, leaves `[rounds, ...]`, or `[1, ...]` for all
+    rounds alike: False where the client encrypted the number, and what the update holds
+    there means nothing. None where all of it is plain."""
 
     def granted(self) -> tuple[str, ...]:
         """Names of what is granted, for reports."""
@@ -95,6 +101,12 @@ class Observation:
         """Params and update of one round, without the axis."""
         return jax.tree.map(lambda leaf: leaf[index], (self.params, self.update))
 
+    def shown(self, index: int) -> Any | None:
+        """Of one round, without the axis: which numbers of its update are plain."""
+        return jax.tree.map(
+            lambda leaf: leaf[index if leaf.shape[0] > 1 else 0], self.known.visible
+        )
+
 
 def require(observation: Observation, name: str, *, why: str) -> Any:
     """One entry of the attacker's knowledge, or a refusal that says which.
@@ -116,7 +128,7 @@ def require(observation: Observation, name: str, *, why: str) -> Any:
     return value
 
 
-def mean_gradient(observation: Observation, *, who: str) -> Any:
+def mean_gradient(observation: Observation, *, who: str, partial: bool = False) -> Any:
     """The first round's update as a gradient, for what reads one.
 
     A delta becomes `-delta / (learning_rate * steps)`: the mean of the local steps'
@@ -126,12 +138,22 @@ def mean_gradient(observation: Observation, *, who: str) -> Any:
     Args:
       observation: what the attacker has.
       who: what reads it, for the refusal.
+      partial: whether that heeds `Knowledge.visible`. The numbers that are not visible
+        come back as zeros; what would take them for numbers is refused.
 
     Raises:
       KnowledgeError: the update is a delta and `local_training` was not granted.
-      InputError: it is a delta of an optimiser whose steps hold no mean gradient.
+      InputError: it is a delta of an optimiser whose steps hold no mean gradient, or
+        parts of it are encrypted.
     """
     update = observation.round(0)[1]
+    if observation.known.visible is not None:
+        if not partial:
+            raise InputError(
+                f"visible hides a part of the update and {who} reads all of it; "
+                "expected an observation without visible"
+            )
+        update = shown_only(update, observation.shown(0))
     if observation.sent == "gradient":
         return update
     local = require(
@@ -144,7 +166,7 @@ def mean_gradient(observation: Observation, *, who: str) -> Any:
     return jax.tree.map(lambda leaf: -leaf / travel, update)
 
 
-def exact_gradient(observation: Observation, *, who: str) -> Any:
+def exact_gradient(observation: Observation, *, who: str, partial: bool = False) -> Any:
     """As `mean_gradient`, where that is exact: one step on the whole batch.
 
     Raises:
@@ -152,7 +174,7 @@ def exact_gradient(observation: Observation, *, who: str) -> Any:
       InputError: as there, or the client took more steps than one or a part of its
         batch.
     """
-    gradient = mean_gradient(observation, who=who)
+    gradient = mean_gradient(observation, who=who, partial=partial)
     if observation.sent == "delta":
         local, num = observation.known.local_training, observation.num_examples
         assert local is not None
@@ -178,6 +200,7 @@ def observe(
     local_training: LocalTraining | None = None,
     num_nodes: int | None = None,
     adjacency: Any = None,
+    visible: Any = None,
 ) -> Observation:
     """An observation of one round, checked.
 
@@ -197,21 +220,29 @@ def observe(
       num_nodes: n of the client's graph, if the attacker is granted it.
       adjacency: `[n, n]` of the client's graph in the order of the labels, if the
         attacker is granted it; grants `num_nodes`.
+      visible: bools as the update is structured, False for each number that is
+        encrypted. The update may hold anything there, NaN included; it is replaced by
+        zero, and objectives match the rest alone. None where all is plain.
 
     Raises:
-      InputError: the update does not fit the params, is not finite, or an argument
-        is out of range.
+      InputError: the update does not fit the params, is not finite where it is
+        visible, or an argument is out of range.
     """
     integral = isinstance(num_examples, (int, np.integer))
     if not integral or isinstance(num_examples, bool) or num_examples < 1:
         raise InputError(
             f"num_examples is {num_examples!r}; expected a positive integer"
         )
-    check_update(params, update)
+    check_update(params, update, checked_visible(visible, params))
     # By name, for two trees may hold the same names in another order (OrderedDict).
-    named, structure = dict(named_leaves(update)), jax.tree.structure(trained(params))
+    structure = jax.tree.structure(trained(params))
     names = [name for name, _ in named_leaves(trained(params))]
-    update = jax.tree.unflatten(structure, [named[name] for name in names])
+
+    def in_order(tree: Any) -> Any:
+        named = dict(named_leaves(tree))
+        return jax.tree.unflatten(structure, [named[name] for name in names])
+
+    update = in_order(update)
     num_nodes, adjacency = checked_graph(num_nodes, adjacency, labels, spec)
     if isinstance(spec, GraphSpec) and num_examples != 1:
         raise InputError(f"num_examples is {num_examples}; expected 1, a graph")
@@ -226,6 +257,9 @@ def observe(
         check_local_training(local_training, sent, int(num_examples))
     if sent == "weights":
         update = moved(trained(params), update)
+    if visible is not None:
+        visible = in_order(visible)
+        update = shown_only(update, visible)
 
     def one_round(leaf):
         return jnp.asarray(leaf)[None]
@@ -239,6 +273,7 @@ def observe(
             local_training=local_training,
             num_nodes=num_nodes,
             adjacency=adjacency,
+            visible=jax.tree.map(one_round, visible),
         ),
         num_examples=int(num_examples),
         spec=spec,

@@ -39,8 +39,15 @@ def moved(before: Any, after: Any) -> Any:
     return jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), after, before)
 
 
-def check_update(params: Params, update: Any) -> None:
+def check_update(
+    params: Params, update: Any, visible: dict[str, np.ndarray] | None = None
+) -> None:
     """Refuses an update that cannot have come from a client that was sent `params`.
+
+    Args:
+      params: what was sent.
+      update: what came back.
+      visible: from `checked_visible`; other numbers of the update may be anything.
 
     Raises:
       InputError: names the leaf, what it is and what was expected.
@@ -73,12 +80,47 @@ def check_update(params: Params, update: Any) -> None:
             held = np.asarray(leaf)
             with np.errstate(over="ignore"):
                 held = held.astype(jax.dtypes.canonicalize_dtype(held.dtype))
+            if owner == "update" and visible is not None:
+                held = held[visible[name]]
             bad = int(held.size - np.isfinite(held).sum())
             if bad:
                 raise InputError(
                     f"{owner}{name} holds {bad} values that are NaN or infinite; "
                     "expected finite numbers"
                 )
+
+
+def checked_visible(visible: Any, params: Params) -> dict[str, np.ndarray] | None:
+    """Which numbers of an update are plain, by the name of the leaf; None for all.
+
+    Raises:
+      InputError: it is not of the structure and the shapes of the params that are
+        trained, or holds anything but bools.
+    """
+    if visible is None:
+        return None
+    expected = dict(named_leaves(trained(params)))
+    found = {name: np.asarray(leaf) for name, leaf in named_leaves(visible)}
+    if expected.keys() != found.keys():
+        wrong = sorted(expected.keys() ^ found.keys())
+        raise InputError(
+            "visible does not have the structure of the update: they differ in "
+            f"{', '.join(wrong[:3])}"
+        )
+    for name, leaf in found.items():
+        if leaf.dtype != bool:
+            raise InputError(f"visible{name} is {leaf.dtype}; expected bool")
+        if leaf.shape != np.shape(expected[name]):
+            raise InputError(
+                f"visible{name} has shape {leaf.shape}; expected "
+                f"{np.shape(expected[name])} as in the update"
+            )
+    return found
+
+
+def shown_only(update: Any, visible: Any) -> Any:
+    """The update with zeros where it is not visible, whatever it held there."""
+    return jax.tree.map(lambda leaf, shown: jnp.where(shown, leaf, 0), update, visible)
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -1,5 +1,7 @@
 """The objective: one round, several, and the arithmetic of its terms."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,3 +131,89 @@ def test_a_gradient_is_not_matched_with_a_delta():
     seen = observe(params, params, num_examples=2, spec=SPEC, sent="delta")
     with pytest.raises(InputError, match=r"release is a gradient .* weight delta"):
         objective(gradient(loss), matching.cosine())(KEY, seen, BATCH)
+
+
+def hide(seen, hidden, value=np.nan):
+    """The observation with these numbers `[rounds, 6, 4]` (or 1) encrypted."""
+    update = {"w": jnp.where(hidden, value, seen.update["w"])}
+    known = dataclasses.replace(seen.known, visible={"w": jnp.asarray(~hidden)})
+    return dataclasses.replace(seen, update=update, known=known)
+
+
+HIDDEN = np.random.default_rng(9).uniform(size=(1, 6, 4)) < 0.4
+VISIBLE_MATCHES = {
+    "squared": (matching.squared(), lambda g, u: np.sum((g - u) ** 2)),
+    "l1": (matching.l1(), lambda g, u: np.sum(np.abs(g - u))),
+    "cosine": (
+        matching.cosine(),
+        lambda g, u: 1 - g @ u / np.linalg.norm(g) / np.linalg.norm(u),
+    ),
+    "angular": (
+        matching.angular(),
+        lambda g, u: np.arccos(g @ u / np.linalg.norm(g) / np.linalg.norm(u)) / np.pi,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VISIBLE_MATCHES)
+def test_hidden_numbers_are_never_read_and_norms_are_of_the_visible(name):
+    match, direct = VISIBLE_MATCHES[name]
+    seen, fn = one_round(1), objective(gradient(loss), match)
+    of_nan, of_big, all_shown, none_shown = evaluate(
+        fn,
+        hide(seen, HIDDEN),
+        hide(seen, HIDDEN, 1e6),
+        hide(seen, np.zeros_like(HIDDEN)),
+        hide(seen, np.ones_like(HIDDEN)),
+    )
+    guess = np.asarray(jax.jit(jax.grad(loss))({"w": seen.params["w"][0]}, BATCH)["w"])
+    plain = ~HIDDEN[0]
+    wanted = direct(guess[plain], np.asarray(seen.update["w"][0])[plain])
+    np.testing.assert_allclose(of_nan[0], wanted, rtol=1e-5)
+    assert np.isfinite(of_nan[2]).all() and np.any(of_nan[2])
+    np.testing.assert_array_equal(of_nan[2], of_big[2])
+    # Nothing hidden is no defence; all hidden leaves nothing to descend on.
+    [whole] = evaluate(fn, seen)
+    np.testing.assert_allclose(all_shown[0], whole[0], rtol=1e-5)
+    np.testing.assert_allclose(all_shown[2], whole[2], rtol=1e-4, atol=1e-6)
+    assert abs(whole[0] - of_nan[0]) > 1e-3 * abs(whole[0])
+    assert np.isfinite(none_shown[0]) and not np.any(none_shown[2])
+
+
+def test_every_round_has_its_own_mask_or_all_have_one():
+    fn = objective(gradient(loss), matching.cosine())
+    rounds = [one_round(seed) for seed in (1, 2)]
+    masks = [HIDDEN, ~HIDDEN]
+    alone = evaluate(fn, *(hide(r, m) for r, m in zip(rounds, masks, strict=True)))
+    both = stack(*rounds)
+    [own] = evaluate(fn, hide(both, np.concatenate(masks)))
+    mean = np.mean([total for total, *_ in alone])
+    np.testing.assert_allclose(own[0], mean, rtol=1e-5)
+    assert np.isfinite(own[2]).all()
+    first = evaluate(fn, *(hide(r, HIDDEN) for r in rounds))
+    one = dataclasses.replace(both.known, visible={"w": jnp.asarray(~HIDDEN)})
+    [shared] = evaluate(fn, dataclasses.replace(both, known=one))
+    np.testing.assert_allclose(shared[0], np.mean([t for t, *_ in first]), rtol=1e-5)
+
+
+def test_without_a_mask_the_program_is_that_of_the_match_alone():
+    seen, release = one_round(1), gradient(loss)
+    for match in (matching.squared(), matching.cosine()):
+
+        def by_hand(observation, batch, match=match):
+            params, update = observation.round(0)
+            if isinstance(match, matching.ProductMatch):
+                return match(release.factored(params, batch), update)
+            return match(release(KEY, params, batch), update)
+
+        def found(observation, batch, match=match):
+            return objective(release, match)(KEY, observation, batch)[1].match
+
+        def operations(fn, *args):
+            return [e.primitive.name for e in jax.make_jaxpr(fn)(*args).eqns]
+
+        assert operations(found, seen, BATCH)[
+            : len(operations(by_hand, seen, BATCH))
+        ] == operations(by_hand, seen, BATCH)
+        hidden = operations(found, hide(seen, HIDDEN), BATCH)
+        assert hidden != operations(found, seen, BATCH)

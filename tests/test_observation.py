@@ -28,6 +28,12 @@ def stats(mean=(0.0, 1.0), var=(1.0, 2.0)):
     return {"norm": Moments(np.array(mean), np.array(var))}
 
 
+def shown(*visible):
+    """A bool for each number, of the bias these alone."""
+    bias = np.isin(np.arange(3), visible)
+    return {"dense": {"kernel": np.ones((4, 3), bool), "bias": bias}}
+
+
 NAN, INF = float("nan"), float("inf")
 BIAS = r"update\['dense'\]\['bias'\]"
 BAD = {
@@ -63,6 +69,26 @@ BAD = {
     "labels of bools": ({"labels": [True, False]}, "labels is bool"),
     "labels of text": ({"labels": ["a", "b"]}, "labels is <U1"),
     "labels ragged": ({"labels": [[0], [1, 2]]}, "labels is ragged"),
+    "visible lacks a leaf": (
+        {"visible": {"dense": {"bias": np.ones(3, bool)}}},
+        r"visible does not have the structure of the update: .*'kernel'",
+    ),
+    "visible of floats": (
+        {"visible": update()},
+        r"visible\['dense'\]\['bias'\] is float32; expected bool",
+    ),
+    "visible of another shape": (
+        {
+            "visible": {
+                "dense": {"kernel": np.ones((4, 3), bool), "bias": np.ones(1, bool)}
+            }
+        },
+        r"visible\['dense'\]\['bias'\] has shape \(1,\); expected \(3,\)",
+    ),
+    "NaN where visible": (
+        {"update": update(bias=jnp.array([0, NAN, 1])), "visible": shown(1)},
+        f"{BIAS} holds 1 values",
+    ),
     "none": ({"num_examples": 0}, "num_examples is 0"),
     "bool": ({"num_examples": True}, "num_examples is True"),
     "number as text": ({"num_examples": "2"}, "num_examples is '2'"),
@@ -99,6 +125,43 @@ def test_holds_one_round_of_what_was_given():
     np.testing.assert_array_equal(found.known.labels, [2, 0])
     np.testing.assert_array_equal(found.known.batch_stats["norm"].var, [1.0, 2.0])
     assert found.known.granted() == ("labels", "batch_stats")
+
+
+def test_what_is_not_visible_may_be_anything_and_is_not_kept():
+    held = jnp.array([NAN, 5.0, INF])
+    sent = OrderedDict(kernel=2 * jnp.ones((4, 3)), bias=held)  # kernel first
+    mask = {"dense": OrderedDict(reversed(shown(1)["dense"].items()))}
+    found = seen(update={"dense": sent}, visible=mask)
+    np.testing.assert_array_equal(found.update["dense"]["bias"], [[0, 5, 0]])
+    np.testing.assert_array_equal(
+        found.update["dense"]["kernel"], np.full((1, 4, 3), 2)
+    )
+    assert found.known.granted() == ("visible",)
+    np.testing.assert_array_equal(found.shown(0)["dense"]["bias"], [0, 1, 0])
+    assert seen().shown(0) is None
+    # New weights: what is hidden moved by nothing, not to zero.
+    params = {"dense": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}}
+    moved = seen(params=params, update={"dense": sent}, visible=mask, sent="weights")
+    np.testing.assert_array_equal(moved.update["dense"]["bias"], [[0, 4, 0]])
+    assert moved.sent == "delta"
+
+
+def test_one_mask_serves_all_rounds_and_each_may_have_its_own():
+    one = seen(visible=shown(1))
+    rounds = one.replace(
+        update=jax.tree.map(
+            lambda u: jnp.tile(u, (2,) + (1,) * (u.ndim - 1)), one.update
+        )
+    )
+    for index in range(2):
+        np.testing.assert_array_equal(rounds.shown(index)["dense"]["bias"], [0, 1, 0])
+    both = jax.tree.map(
+        lambda a, b: jnp.concatenate([a, b]),
+        one.known.visible,
+        seen(visible=shown(0, 2)).known.visible,
+    )
+    own = rounds.replace(known=rounds.known.replace(visible=both))
+    np.testing.assert_array_equal(own.shown(1)["dense"]["bias"], [1, 0, 1])
 
 
 def test_variables_are_sent_and_only_params_come_back():

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.attacks.base import AttackFn, Reconstruction, Status
+from jaxinv.attacks.encrypted import visible_distance
 from jaxinv.attacks.evidence import gradient_distance
 from jaxinv.errors import InputError
 from jaxinv.layers import Dense, dense_layers
@@ -53,6 +54,10 @@ def linear_layer(
     Labels follow from the model: for each recovered input, the one whose gradient at
     the group's bias entries is what was observed.
 
+    Of an update that is encrypted in part (`Knowledge.visible`) those units count whose
+    column of the kernel and entry of the bias are plain: a single one gives a batch of
+    one away.
+
     Args:
       target: the model, differentiated to find labels and to score.
       layer: path of the dense layer, joined with "/" or as a sequence; None takes
@@ -85,8 +90,11 @@ def linear_layer(
     def attack_fn(key: jax.Array, observation: Observation) -> Reconstruction:
         num, spec = observation.num_examples, observation.spec
         params, _ = observation.round(0)
-        update = exact_gradient(observation, who="linear_layer")
+        update = exact_gradient(observation, who="linear_layer", partial=True)
         path, dense = first_dense(update, spec, layer)
+        shown = observation.shown(0)
+        if shown is not None:
+            dense = _plain_units(dense, dense_layers(shown)[path])
         low, high = spec.box()
         margin = box_tolerance * (high - low)
         size = dense.kernel.shape[0]
@@ -99,7 +107,10 @@ def linear_layer(
         inputs = inputs.reshape(num, *spec.shape)
         labels = _labels(target, key, params, path, dense, inputs, found.members)
         batch = Batch(inputs, jnp.where(good, labels, 0).astype(jnp.int32))
-        score = gradient_distance(target, key, params, update, batch)
+        if shown is None:
+            score = gradient_distance(target, key, params, update, batch)
+        else:
+            score = visible_distance(target, key, params, update, batch, shown)
         status = jnp.where(good.all(), Status.OK, Status.GAVE_UP)
         finite = jnp.isfinite(score)
         status = jnp.where(finite, status, Status.DIVERGED).astype(jnp.int32)
@@ -111,6 +122,13 @@ def linear_layer(
         return Reconstruction(batch, jnp.where(finite, score, jnp.inf), status, stats)
 
     return attack_fn
+
+
+def _plain_units(dense: Dense, shown: Dense) -> Dense:
+    """The layer with zeros for each unit of which anything is encrypted."""
+    assert dense.bias is not None and shown.bias is not None
+    plain = shown.kernel.all(0) & shown.bias
+    return Dense(jnp.where(plain, dense.kernel, 0.0), jnp.where(plain, dense.bias, 0.0))
 
 
 def cluster(

@@ -71,7 +71,9 @@ def rgap(target: Target, *, rank_tolerance: float = 1e-5) -> AttackFn:
       An AttackFn. The score is the squared distance of the guess's gradient over the
       squared norm of the update. Status is `GAVE_UP` where a system had fewer
       equations than unknowns or too small a singular value; the guess is then one
-      of many that explain the update. Per layer, input first
+      of many that explain the update. So it is, with an infinite score, where any of
+      the chain's gradients is encrypted (`Knowledge.visible`): each layer's system
+      needs them all. Per layer, input first
       (1 and 0 for dense layers): "conditions" `[L]`, smallest over largest singular
       value, 0 where there are too few equations, and "residuals" `[L]`, what the
       solution leaves of the right-hand side, relative.
@@ -107,7 +109,7 @@ def rgap(target: Target, *, rank_tolerance: float = 1e-5) -> AttackFn:
                 "recovers a single example"
             )
         params, _ = observation.round(0)
-        update = exact_gradient(observation, who="rgap")
+        update = exact_gradient(observation, who="rgap", partial=True)
         weights = [_leaves(trained(params), layer) for layer in chain]
         grads = [_leaves(update, layer) for layer in chain]
         if grads[-1][1] is None:
@@ -132,9 +134,19 @@ def rgap(target: Target, *, rank_tolerance: float = 1e-5) -> AttackFn:
         status = jnp.where(determined, Status.OK, Status.GAVE_UP)
         status = jnp.where(finite, status, Status.DIVERGED).astype(jnp.int32)
         stats = {"conditions": conditions, "residuals": residuals}
+        shown = observation.shown(0)
+        if shown is not None:
+            whole = _all_shown(shown, chain)
+            finite, status = finite & whole, jnp.where(whole, status, Status.GAVE_UP)
         return Reconstruction(batch, jnp.where(finite, score, jnp.inf), status, stats)
 
     return attack_fn
+
+
+def _all_shown(shown: Any, chain: tuple[ChainLayer, ...]) -> jax.Array:
+    """`[]` bool, whether all of the chain's gradients came in the clear."""
+    leaves = jax.tree.leaves([_leaves(shown, layer) for layer in chain])
+    return jnp.stack([leaf.all() for leaf in leaves]).all()
 
 
 def _peel(

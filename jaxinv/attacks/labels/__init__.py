@@ -2,7 +2,8 @@
 
 A rule is `(key, observation) -> labels [N]`, int32 and sorted, for the order of a batch
 leaves no trace in a mean gradient. Rules read the first round, and of a weight delta
-the mean gradient that it holds (`jaxinv.observation.mean_gradient`).
+the mean gradient that it holds (`jaxinv.observation.mean_gradient`). Where the output
+layer is encrypted in part they go by the rest (`jaxinv.attacks.labels.head`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jaxinv.attacks.labels.bias_corrected import bias_corrected as bias_correcte
 from jaxinv.attacks.labels.gradinversion import gradinversion as gradinversion
 from jaxinv.attacks.labels.idlg import idlg as idlg
 from jaxinv.attacks.labels.ilrg import ilrg as ilrg
+from jaxinv.attacks.labels.masked_rows import masked_rows as masked_rows
 from jaxinv.attacks.labels.wainakh_simple import wainakh_simple as wainakh_simple
 from jaxinv.attacks.labels.wainakh_whitebox import wainakh_whitebox as wainakh_whitebox
 from jaxinv.errors import InputError, nearest

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import labels_from_counts, largest_remainder
-from jaxinv.layers import find_head
-from jaxinv.observation import Observation, mean_gradient
+from jaxinv.attacks.labels.head import read_head
+from jaxinv.observation import Observation
 from jaxinv.space import LabelRule
 
 
@@ -29,8 +29,9 @@ def analytic(*, tolerance: float = 1e-4) -> LabelRule:
 
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         del key  # deterministic
-        update = mean_gradient(observation, who="the label rule analytic")
-        bias = find_head(update, observation.spec, needs_bias=True).bias
+        bias = read_head(
+            observation, who="the label rule analytic", needs_bias=True
+        ).bias
         assert bias is not None
         num = observation.num_examples
         bound = jnp.where(bias < 0, jnp.ceil(-num * bias - tolerance), 0)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import greedy, labels_from_counts
-from jaxinv.layers import find_head
-from jaxinv.observation import Observation, mean_gradient
+from jaxinv.attacks.labels.head import read_head
+from jaxinv.observation import Observation
 from jaxinv.space import LabelRule
 
 
@@ -22,8 +22,9 @@ def bias_corrected() -> LabelRule:
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         del key  # deterministic
         num = observation.num_examples
-        update = mean_gradient(observation, who="the label rule bias_corrected")
-        bias = find_head(update, observation.spec, needs_bias=True).bias
+        bias = read_head(
+            observation, who="the label rule bias_corrected", needs_bias=True
+        ).bias
         assert bias is not None
         impact = jnp.minimum(bias, 0).sum() / num
         return labels_from_counts(greedy(bias, impact, num), num)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxinv.attacks.labels.head import read_head
 from jaxinv.errors import InputError
-from jaxinv.layers import find_head
-from jaxinv.observation import Observation, mean_gradient
+from jaxinv.observation import Observation
 from jaxinv.space import LabelRule
 
 
@@ -32,8 +32,7 @@ def gradinversion() -> LabelRule:
                 f"num_examples is {num}; expected at most the {spec.num_classes} "
                 "classes, this rule assumes distinct labels"
             )
-        update = mean_gradient(observation, who="the label rule gradinversion")
-        kernel = find_head(update, spec).kernel
+        kernel = read_head(observation, who="the label rule gradinversion").kernel
         picked = jnp.argsort(kernel.min(0))[:num]
         return jnp.sort(picked).astype(jnp.int32)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxinv.attacks.labels.head import read_head
 from jaxinv.errors import InputError
-from jaxinv.layers import find_head
-from jaxinv.observation import Observation, mean_gradient
+from jaxinv.observation import Observation
 from jaxinv.space import LabelRule
 
 
@@ -33,8 +33,7 @@ def idlg() -> LabelRule:
                 f"num_examples is {observation.num_examples}; expected 1, the sign "
                 "rule of iDLG holds for a single example"
             )
-        update = mean_gradient(observation, who="the label rule idlg")
-        kernel = find_head(update, observation.spec).kernel
+        kernel = read_head(observation, who="the label rule idlg").kernel
         if kernel.shape[1] == 2:
             return jnp.argmin(kernel.sum(0))[None].astype(jnp.int32)
         # Unit rows: a confident model's products would underflow.

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import labels_from_counts, largest_remainder
+from jaxinv.attacks.labels.head import read_head
 from jaxinv.errors import InputError
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation, mean_gradient
+from jaxinv.observation import Observation
 from jaxinv.release import trained
 from jaxinv.space import LabelRule
 
@@ -44,9 +45,10 @@ def ilrg(*, ridge: float = 0.5) -> LabelRule:
         del key  # deterministic
         num, spec = observation.num_examples, observation.spec
         params, _ = observation.round(0)
-        update = mean_gradient(observation, who="the label rule ilrg")
         kernel, bias = find_head(trained(params), spec, needs_bias=True)
-        d_kernel, d_bias = find_head(update, spec, needs_bias=True)
+        d_kernel, d_bias = read_head(
+            observation, who="the label rule ilrg", needs_bias=True
+        )
         assert bias is not None and d_bias is not None
 
         # Rows of absent classes are positive combinations of the batch's features,

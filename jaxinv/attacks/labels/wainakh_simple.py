@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import greedy, labels_from_counts
-from jaxinv.layers import find_head
-from jaxinv.observation import Observation, mean_gradient
+from jaxinv.attacks.labels.head import read_head
+from jaxinv.observation import Observation
 from jaxinv.space import LabelRule
 
 
@@ -27,8 +27,7 @@ def wainakh_simple() -> LabelRule:
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         del key  # deterministic
         num = observation.num_examples
-        update = mean_gradient(observation, who="the label rule wainakh_simple")
-        rows = find_head(update, observation.spec).kernel.sum(0)
+        rows = read_head(observation, who="the label rule wainakh_simple").kernel.sum(0)
         impact = jnp.minimum(rows, 0).sum() * (1 + 1 / rows.size) / num
         return labels_from_counts(greedy(rows, impact, num), num)
 

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.attacks.labels.counts import greedy, labels_from_counts
+from jaxinv.attacks.labels.head import read_head
 from jaxinv.errors import InputError
 from jaxinv.layers import find_head
-from jaxinv.observation import Observation, mean_gradient
+from jaxinv.observation import Observation
 from jaxinv.release import gradient
 from jaxinv.space import LabelRule
 from jaxinv.target import Batch, Target
@@ -42,7 +43,7 @@ def wainakh_whitebox(target: Target, *, num_dummies: int = 16) -> LabelRule:
     def rule(key: jax.Array, observation: Observation) -> jax.Array:
         num, spec = observation.num_examples, observation.spec
         params, _ = observation.round(0)
-        update = mean_gradient(observation, who="the label rule wainakh_whitebox")
+        head = read_head(observation, who="the label rule wainakh_whitebox")
         inputs = jax.random.normal(key, (num_dummies, *spec.shape))
 
         def row_sums(label: jax.Array) -> jax.Array:
@@ -54,7 +55,7 @@ def wainakh_whitebox(target: Target, *, num_dummies: int = 16) -> LabelRule:
         own = jnp.diagonal(table)
         offset = (table.sum(0) - own) / max(spec.num_classes - 1, 1)
         impact = own.mean() * (1 + 1 / spec.num_classes) / num
-        rows = find_head(update, spec).kernel.sum(0)
+        rows = head.kernel.sum(0)
         return labels_from_counts(greedy(rows, impact, num, offset=offset), num)
 
     return rule
