@@ -13,6 +13,8 @@ from jaxinv.attacks.base import Status as Status
 from jaxinv.attacks.base import closed_form as closed_form
 from jaxinv.attacks.base import iterate as iterate
 from jaxinv.attacks.base import restarts as restarts
+from jaxinv.attacks.censor_matching import censor_matching as censor_matching
+from jaxinv.attacks.censor_null_space import censor_null_space as censor_null_space
 from jaxinv.attacks.cosine_lbfgs import cosine_lbfgs as cosine_lbfgs
 from jaxinv.attacks.dlg import dlg as dlg
 from jaxinv.attacks.factorization import factorization as factorization
@@ -54,6 +56,13 @@ class AttackEntry(NamedTuple):
 
 
 ATTACKS: dict[str, AttackEntry] = {
+    "censor_matching": AttackEntry(
+        censor_matching,
+        "Matching against CENSOR",
+        "ours, against Zhang et al., NDSS 2025, arXiv 2501.15718",
+        "matches what CENSOR leaves: norms, and right angles to what was sent",
+        "lenet",
+    ),
     "cosine_lbfgs": AttackEntry(
         cosine_lbfgs,
         "Inverting Gradients by L-BFGS",
