@@ -207,8 +207,9 @@ def features(target: Target) -> PriorFn:
     Column k of the output layer's kernel gradient over entry k of its bias gradient
     is the feature vector of the example of class k where only one example has it:
     exactly in a batch of one, else up to the probability that the model gives to k on
-    the others. Reads the first round. Source: the feature prior of the breaching
-    framework's modern preset; the identity is Proposition 3.1 of Geiping et al. 2020.
+    the others. Reads what is visible of the first round. Source: the feature prior of
+    the breaching framework's modern preset; the identity is Proposition 3.1 of Geiping
+    et al. 2020.
 
     Args:
       target: must have a probe that reads features.
@@ -227,7 +228,13 @@ def features(target: Target) -> PriorFn:
         read = probe(params, batch).features
         if read is None:
             raise InputError("the feature prior needs a probe that reads features")
-        return jnp.mean((read - betrayed) ** 2)
+        apart = (read - betrayed) ** 2
+        shown = observation.shown(0)
+        if shown is None:
+            return jnp.mean(apart)
+        kernel, bias = find_head(shown, observation.spec, needs_bias=True)
+        plain = (kernel & bias).T[labels]
+        return jnp.sum(jnp.where(plain, apart, 0)) / jnp.maximum(plain.sum(), 1)
 
     return prior
 

@@ -232,6 +232,26 @@ def test_features_of_distinct_labels_are_nearest_in_the_true_order(plain):
     assert prior(seen, soft) < 1e-10
 
 
+def test_features_are_read_where_the_update_is_visible_alone(plain):
+    target, params = plain
+    batch = Batch(images(4, num=1), jnp.array([3]))
+    other = Batch(images(5, num=1), batch.labels)
+    update = jax.grad(target.loss)(params, batch)
+    prior = jax.jit(priors.features(target))
+
+    def seen(row):
+        visible = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+        visible["head"]["kernel"] = visible["head"]["kernel"].at[row].set(False)
+        # What is hidden reads as zero, which no feature should be drawn to.
+        return observe(
+            params, update, num_examples=1, spec=target.spec, visible=visible
+        )
+
+    half = slice(0, update["head"]["kernel"].shape[0] // 2)
+    assert prior(seen(half), batch) < 1e-10 < 1e-3 < prior(seen(half), other)
+    assert prior(seen(slice(None)), batch) == prior(seen(slice(None)), other) == 0
+
+
 def test_features_of_a_zero_bias_gradient_are_finite(plain):
     target, params = plain
     zeros = jax.tree.map(jnp.zeros_like, params)

@@ -12,6 +12,7 @@ from jaxinv.defenses.dp_sgd import NOISE_MULTIPLIER as NOISE_MULTIPLIER
 from jaxinv.defenses.dp_sgd import dp_sgd as dp_sgd
 from jaxinv.defenses.dp_sgd import epsilon as epsilon
 from jaxinv.defenses.encryption import encryption as encryption
+from jaxinv.defenses.learned_perturbation import saved_perturbation
 from jaxinv.defenses.mixup import mixup as mixup
 from jaxinv.defenses.noise import gaussian_noise as gaussian_noise
 from jaxinv.defenses.noise import laplace_noise as laplace_noise
@@ -105,6 +106,14 @@ DEFENSES: dict[str, DefenseEntry] = {
         "Zhu et al., NeurIPS 2019, arXiv 1906.08935",
         "the same noise on every number, with heavier tails",
         in_mean={},
+    ),
+    "learned_perturbation": DefenseEntry(
+        saved_perturbation,
+        "Learnable data perturbation",
+        "after Jiang et al., arXiv 2503.16542, from its abstract",
+        "trains on images that a fitted network has moved; path names its file",
+        reads=lambda target: (),
+        draws=True,
     ),
     "mixup": DefenseEntry(
         mixup,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxinv import defenses
+from jaxinv.defenses.learned_perturbation import Design, fresh, save
 from jaxinv.errors import InputError
 from jaxinv.models import build as build_model
 from jaxinv.release import gradient
@@ -30,9 +31,17 @@ NOTHING = {
 
 @pytest.fixture(scope="module")
 def planted():
-    target = build_model("mlp", Spec((4, 4, 1), 3), widths=(8,))
-    inputs = jax.random.normal(jax.random.key(1), (3, 4, 4, 1))
+    target = build_model("mlp", Spec((8, 8, 1), 3), widths=(8,))
+    inputs = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
     return target, target.init(KEY), Batch(inputs, jnp.array([0, 1, 2]))
+
+
+@pytest.fixture(scope="module")
+def perturber(tmp_path_factory):
+    """The file of a perturber, which that row cannot do without."""
+    path = str(tmp_path_factory.mktemp("perturber") / "fresh.npz")
+    save(fresh(KEY, Design((8, 8, 1), (0.0,), (1.0,), width=4, latent=2)), path)
+    return path
 
 
 def same(a, b, **tolerance):
@@ -41,9 +50,10 @@ def same(a, b, **tolerance):
 
 
 @pytest.mark.parametrize("name", defenses.DEFENSES)
-def test_every_row_is_a_release_that_draws_by_its_key(name, planted):
+def test_every_row_is_a_release_that_draws_by_its_key(name, planted, perturber):
     target, params, batch = planted
-    asked = [defenses.asked(name)]
+    words = f"{name}:path={perturber}" if name == "learned_perturbation" else name
+    asked = [defenses.asked(words)]
     release = jax.jit(defenses.build(asked, gradient(target.loss), target))
     sent = release(KEY, params, batch)
     assert jax.tree.structure(sent) == jax.tree.structure(params)
@@ -137,6 +147,10 @@ def test_a_defence_reads_as_it_was_asked_for():
         ("stochastic_quantisation:bits=0", "bits is 0"),
         ("censor:trials=0", "trials is 0"),
         ("dp_sgd:clip=-1", "clip is -1"),
+        ("encryption:ratio=2", "ratio is 2; expected a number between 0 and 1"),
+        ("encryption:metric=size", "metric is 'size'"),
+        ("learned_perturbation", "path is ''"),
+        ("learned_perturbation:path=none.npz", "perturber 'none.npz'"),
     ],
 )
 def test_wrong_words_get_one_line(words, message, planted):

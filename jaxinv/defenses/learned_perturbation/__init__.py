@@ -25,6 +25,7 @@ from jaxinv.defenses.learned_perturbation.perturber import (
 from jaxinv.defenses.learned_perturbation.release import (
     LearnedPerturbation,
     learned_perturbation,
+    saved_perturbation,
 )
 from jaxinv.defenses.learned_perturbation.storage import load, save
 from jaxinv.defenses.learned_perturbation.training import minimax
@@ -51,4 +52,5 @@ __all__ = [
     "perturbed",
     "pretrain",
     "save",
+    "saved_perturbation",
 ]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxinv.defenses.learned_perturbation.perturber import Perturber, perturbed
+from jaxinv.defenses.learned_perturbation.storage import load
 from jaxinv.errors import InputError
 from jaxinv.local_training import LocalTraining
 from jaxinv.release import Release
@@ -64,3 +65,20 @@ def learned_perturbation(release: Release, perturber: Perturber) -> LearnedPertu
             "such as jaxinv.defenses.learned_perturbation.load(path) reads"
         )
     return LearnedPerturbation(release, perturber)
+
+
+def saved_perturbation(release: Release, *, path: str = "") -> LearnedPerturbation:
+    """The same with a perturber from a file.
+
+    Args:
+      release: what is sent of the perturbed images.
+      path: of what `storage.save` wrote.
+
+    Raises:
+      InputError: the path is empty, or the file is none that `storage.load` reads.
+    """
+    if not path:
+        raise InputError(
+            "path is ''; learned_perturbation expects the file of a fitted perturber"
+        )
+    return learned_perturbation(release, load(path))
