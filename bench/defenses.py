@@ -21,7 +21,12 @@ from typing import Any
 from rich.console import Console
 
 from bench.machine import machine
-from jaxinv.audits.defenses import CompareConfig, Training, compare
+from jaxinv.audits.defenses import (
+    CompareConfig,
+    Comparison,
+    Training,
+    compare,
+)
 from jaxinv.cache import use_cache
 from jaxinv.cli.defenses import print_rows
 from jaxinv.cli.progress import reporting
@@ -83,17 +88,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     config = _config(args)
     use_cache()
+
+    def keep(found: Comparison) -> None:
+        if args.report:
+            write_report(found, args.report)
+        if args.json:
+            report: dict[str, Any] = {**found.report, "machine": machine()}
+            # The folder that the data lies in is the reader's own.
+            report["dataset"] = {**report["dataset"], "name": "cifar10_subset.npz"}
+            report["command"] = f"python -m bench defenses {args.case} --json FILE"
+            args.json.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+
     with reporting(Console(stderr=True)) as tell:
-        found = compare(config, on_progress=tell)
+        found = compare(config, on_progress=tell, on_row=keep)
+    keep(found)
     print_rows(Console(), found.report)
-    if args.report:
-        write_report(found, args.report)
-    if args.json:
-        report: dict[str, Any] = {**found.report, "machine": machine()}
-        # The folder that the data lies in is the reader's own.
-        report["dataset"]["name"] = "cifar10_subset.npz"
-        report["command"] = f"python -m bench defenses {args.case} --json FILE"
-        args.json.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     return 0
 
 

@@ -233,6 +233,7 @@ def features(target: Target) -> PriorFn:
         if shown is None:
             return jnp.mean(apart)
         kernel, bias = find_head(shown, observation.spec, needs_bias=True)
+        assert bias is not None
         plain = (kernel & bias).T[labels]
         return jnp.sum(jnp.where(plain, apart, 0)) / jnp.maximum(plain.sum(), 1)
 

@@ -104,7 +104,8 @@ def _defenses(args: argparse.Namespace) -> int:
         target_options=options_of(args, "target"),
         attack_options=options_of(args, "attack"),
     )
-    run = partial(compare, config)
+    # Hours of work: the report is there after the first row, and grows.
+    run = partial(compare, config, on_row=lambda now: write_report(now, folder))
     return run_and_report(args, folder, run, write_report, judge, print_rows)
 
 

@@ -33,7 +33,10 @@ def found():
         training=QUICK,
         target_options={"widths": [24]},
     )
-    return compare(config)
+    kept = []
+    result = compare(config, on_row=lambda now: kept.append(len(now.rows)))
+    assert kept == [1, 2, 3, 4]
+    return result
 
 
 @pytest.fixture(scope="module")

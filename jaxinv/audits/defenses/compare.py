@@ -56,7 +56,10 @@ class Comparison:
 
 
 def compare(
-    config: CompareConfig, *, on_progress: Callable[[Progress], None] | None = None
+    config: CompareConfig,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_row: Callable[[Comparison], Any] | None = None,
 ) -> Comparison:
     """Runs the comparison that the configuration describes.
 
@@ -64,6 +67,7 @@ def compare(
       config: what to compare.
       on_progress: told after every row and attack, and during the attacks; it may raise
         KeyboardInterrupt, which ends the comparison with the rows there are.
+      on_row: told what there is after every row, to be kept.
 
     Raises:
       InputError: something in the configuration or the data does not fit.
@@ -117,6 +121,11 @@ def compare(
             found = jax.block_until_ready(found)
             spent = attacked - began, time.perf_counter() - attacked
             rows.append(Row(name, audits, found, spent))
+            if on_row is not None:
+                on_row(Comparison(record(config, data, rows, len(test.inputs)), rows))
+            # Every row compiles programs of its own, and a process can map only so
+            # many: beyond that LLVM finds no memory, whatever is free.
+            jax.clear_caches()
     except KeyboardInterrupt:
         if not rows:
             raise
