@@ -1,0 +1,322 @@
+"""The whole optimisation on a small model: budget, compiles, direction, arguments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxinv import matching, priors, space
+from jaxinv.attacks.gradient_matching import gradient_matching
+from jaxinv.defenses.noise import gaussian_noise
+from jaxinv.defenses.protection import protect
+from jaxinv.errors import InputError
+from jaxinv.hardening import (
+    Constraint,
+    PrivacySlope,
+    from_truth,
+    harden,
+    hardening,
+    inverse_variance,
+    mask_budget,
+    noise_budget,
+    noise_prices,
+    positive,
+    scale_for,
+    soft_pruning,
+    through_steps,
+    training_loss,
+    unconstrained,
+    visible,
+)
+from jaxinv.objective import objective
+from jaxinv.release import gradient
+from jaxinv.target import Batch, Spec, from_function
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+SPEC = Spec((3, 3, 1), 3)
+TRACES = []
+
+
+def loss(params, batch):
+    """The gradient by a is the input itself, and that by b says nothing of it."""
+    x = batch.inputs.reshape(len(batch.inputs), -1)
+    return jnp.sum(x @ params["a"]) + jnp.sum(params["b"])
+
+
+TARGET = from_function(loss, SPEC)
+RELEASE = gradient(loss, rewritten=False)
+PARAMS = {"a": jnp.ones(9), "b": jnp.ones(9)}
+
+
+def clients(key):
+    TRACES.append(key)
+    inputs = jax.random.uniform(key, (1, 3, 3, 1))
+    return PARAMS, Batch(inputs, jnp.zeros(1, int))
+
+
+def noisy(std):
+    return protect(RELEASE, gaussian_noise(std))
+
+
+def matched(weights, batch):
+    where = from_truth(space.pixels(SPEC, labels="known", box=False), batch)
+    return gradient_matching(
+        objective(RELEASE, matching.squared(weights), priors.l2_norm),
+        where,
+        optax.sgd(0.2),
+        12,
+    )
+
+
+def linear_privacy(key, parameters, params, batch):
+    """A privacy of known slope: 3 a + b."""
+    del key, params, batch
+    value = 3 * parameters["a"] + parameters["b"]
+    slope = {"a": jnp.asarray(3.0), "b": jnp.asarray(1.0)}
+    return PrivacySlope(value, slope, {})
+
+
+def test_the_optimum_under_a_budget_is_the_one_of_lagrange():
+    """Maximise 3 a + b under a^2 + 4 b^2 = 1: a : b is 3 : 1/4."""
+    constraint = noise_budget({"a": 1.0, "b": 4.0}, 1.0, floor=0.0)
+    run = jax.jit(
+        lambda key, theta: harden(
+            key,
+            theta,
+            linear_privacy,
+            clients,
+            num_steps=300,
+            num_clients=2,
+            constraint=constraint,
+            optimizer=optax.adam(0.1),
+        )
+    )
+    before = len(TRACES)
+    found = run(jax.random.key(0), constraint.invert({"a": 0.5, "b": 0.5}))
+    traced = len(TRACES) - before
+    run(jax.random.key(1), found.theta)
+    assert len(TRACES) - before == traced <= 3  # not one a step, none for a new key
+    a, b = float(found.parameters["a"]), float(found.parameters["b"])
+    assert a**2 + 4 * b**2 == pytest.approx(1, rel=1e-5)
+    assert a / b == pytest.approx(12, rel=1e-2)
+    privacy = np.asarray(found.history["privacy"])
+    assert privacy[-1] > privacy[0]
+    assert privacy[-1] == pytest.approx(np.sqrt(9 + 1 / 4), rel=1e-4)
+
+
+def test_without_a_budget_the_weight_of_utility_sets_the_noise():
+    def utility(key, parameters, params, batch):
+        return 0.5 * (parameters["a"] ** 2 + parameters["b"] ** 2)
+
+    found = jax.jit(
+        lambda key: harden(
+            key,
+            positive.invert({"a": jnp.asarray(0.5), "b": jnp.asarray(0.5)}),
+            linear_privacy,
+            clients,
+            num_steps=300,
+            constraint=positive,
+            optimizer=optax.adam(0.1),
+            utility=utility,
+            weight=2.0,
+        )
+    )(jax.random.key(0))
+    assert float(found.parameters["a"]) == pytest.approx(1.5, rel=1e-2)
+    assert float(found.parameters["b"]) == pytest.approx(0.5, rel=1e-2)
+    history = found.history
+    np.testing.assert_allclose(
+        history["objective"], 2 * history["utility"] - history["privacy"], rtol=1e-5
+    )
+
+
+def test_noise_learned_against_an_attack_hides_more_and_keeps_the_budget():
+    """Most of the budget first lies where noise hides nothing."""
+    constraint = noise_budget({"a": 9.0, "b": 9.0}, 0.09)
+    privacy = through_steps(
+        TARGET, noisy, lambda std, batch: matched(matching.equal, batch)
+    )
+    start = constraint.invert({"a": jnp.asarray(0.01), "b": jnp.asarray(0.0995)})
+    found = jax.jit(
+        lambda key: harden(
+            key,
+            start,
+            privacy,
+            clients,
+            num_steps=40,
+            num_clients=4,
+            constraint=constraint,
+            optimizer=optax.adam(0.2),
+        )
+    )(jax.random.key(0))
+    std = found.parameters
+    assert float(std["a"]) ** 2 + float(std["b"]) ** 2 == pytest.approx(0.01, rel=1e-4)
+    history = np.asarray(found.history["privacy"])
+    assert history[-10:].mean() > history[:5].mean()
+    assert (np.asarray(found.history["finite"]) == 1).all()
+    assert float(std["a"]) > 2 * float(std["b"])
+
+
+def test_a_client_without_a_number_is_left_out():
+    def privacy(key, parameters, params, batch):
+        bad = jax.random.bernoulli(key)
+        found = linear_privacy(key, parameters, params, batch)
+        return jax.tree.map(lambda x: jnp.where(bad, jnp.nan, x), found)
+
+    loop = hardening(
+        privacy, clients, optimizer=optax.sgd(0.1), num_clients=16, at_once=4
+    )
+    state, info = jax.jit(loop.step)(loop.init(jax.random.key(0), {"a": 0.0, "b": 0.0}))
+    assert 0 < float(info["finite"]) < 1
+    assert float(state.theta["a"]) == pytest.approx(0.3)
+    assert float(state.theta["b"]) == pytest.approx(0.1)
+
+
+def test_a_budget_of_hidden_tensors_is_kept_and_has_the_slope_of_the_root():
+    constraint = mask_budget({"a": 54, "b": 18, "c": 200}, 0.3)
+    theta = {"a": jnp.asarray(2.0), "b": jnp.asarray(-1.0), "c": jnp.asarray(0.4)}
+
+    def spent(masks):
+        return 54 * masks["a"] + 18 * masks["b"] + 200 * masks["c"]
+
+    with jax.enable_x64(True):
+        theta = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), theta)
+        masks = constraint.apply(theta)
+        assert float(spent(masks)) == pytest.approx(0.3 * 272, rel=1e-9)
+        again = constraint.apply(constraint.invert(masks))
+        for x, y in zip(*map(jax.tree.leaves, (masks, again)), strict=True):
+            assert float(x) == pytest.approx(float(y), rel=1e-9)
+        # Along the budget nothing is spent; one mask moves as differences say.
+        drift = jax.grad(lambda t: spent(constraint.apply(t)))(theta)
+        assert all(abs(float(d)) < 1e-8 for d in jax.tree.leaves(drift))
+        slope = float(jax.grad(lambda t: constraint.apply(t)["c"])(theta)["a"])
+        ends = [
+            float(constraint.apply({**theta, "a": theta["a"] + h})["c"])
+            for h in (1e-5, -1e-5)
+        ]
+        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
+
+
+def test_what_is_hidden_has_no_weight_and_a_mask_can_be_learned():
+    """Hiding what holds the input starves the attack, hiding the rest does not."""
+
+    def attack(masks, batch):
+        where = from_truth(
+            space.pixels(SPEC, labels="known", box=False), batch, spread=0.3
+        )
+        match = matching.squared(visible(masks))
+        return gradient_matching(objective(RELEASE, match), where, optax.sgd(0.1), 10)
+
+    constraint = mask_budget({"a": 1.0, "b": 1.0}, 0.5)
+    privacy = through_steps(TARGET, lambda masks: RELEASE, attack)
+    found = jax.jit(
+        lambda key: harden(
+            key,
+            {"a": jnp.asarray(0.0), "b": jnp.asarray(0.0)},
+            privacy,
+            clients,
+            num_steps=30,
+            num_clients=4,
+            constraint=constraint,
+            optimizer=optax.adam(0.2),
+        )
+    )(jax.random.key(0))
+    masks = {name: float(m) for name, m in found.parameters.items()}
+    assert masks["a"] + masks["b"] == pytest.approx(1, rel=1e-4)
+    assert masks["a"] > 0.7
+    assert [float(w) for w in inverse_variance(0.5)(PARAMS)] == [2.0, 2.0]
+    weights = visible({"a": 1.0, "b": 0.25})(PARAMS)
+    assert [float(w) for w in weights] == [0.0, 0.75]
+
+
+def test_soft_pruning_is_pruning_in_the_limit_and_moves_with_its_threshold():
+    update = {"a": jnp.asarray([0.1, -2.0, 0.5]), "b": jnp.asarray([3.0, 0.01])}
+
+    def sent(threshold, temperature):
+        defense = soft_pruning(threshold, temperature=temperature)
+        return defense.update(update, defense.init(update))[0]
+
+    hard = sent(0.4, 1e-3)
+    np.testing.assert_allclose(hard["a"], [0, -2.0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(hard["b"], [3.0, 0], atol=1e-6)
+    slope = jax.grad(lambda t: jnp.abs(sent(t, 0.1)["a"]).sum())(0.4)
+    assert float(slope) < 0
+    with pytest.raises(InputError, match="temperature is 0"):
+        soft_pruning(0.1, temperature=0)
+
+
+def test_prices_of_a_parabola_are_its_curvature():
+    def bowl(params, batch):
+        del batch
+        return 2.0 * jnp.sum(params["a"] ** 2) + 0.5 * jnp.sum(params["b"] ** 2)
+
+    params = {"a": jnp.ones(3), "b": jnp.ones(40)}
+    prices = noise_prices(
+        jax.random.key(0), bowl, params, None, learning_rate=0.1, std=0.5, draws=4000
+    )
+    # h^2/2 tr H
+    assert float(prices["a"]) == pytest.approx(0.005 * 4 * 3, rel=0.05)
+    assert float(prices["b"]) == pytest.approx(0.005 * 1 * 40, rel=0.05)
+
+
+def test_noise_in_training_costs_what_the_second_order_says():
+    def bowl(params, batch):
+        return 0.5 * jnp.sum(params["a"] ** 2) + 0 * batch.inputs.sum()
+
+    data = Batch(jnp.zeros((5, 1)), jnp.zeros(5, int))
+    measure = training_loss(
+        bowl, data, data, learning_rate=0.1, num_steps=1, batch_size=2
+    )
+    release = gradient(bowl)
+    params = {"a": jnp.ones(10)}
+    noisy = protect(release, gaussian_noise(2.0))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    losses = jax.vmap(lambda k: measure(k, noisy, params))(keys)
+    clean = float(measure(keys[0], release, params))
+    assert clean == pytest.approx(0.5 * 10 * 0.81, rel=1e-5)
+    assert float(losses.mean()) - clean == pytest.approx(0.5 * 0.01 * 4 * 10, rel=0.1)
+
+
+def test_the_scale_at_which_a_harm_is_as_wanted():
+    found = jax.jit(lambda w: scale_for(lambda f: 3 * f**2, w, num_halvings=30))(12.0)
+    assert float(found) == pytest.approx(2, rel=1e-4)
+    with pytest.raises(InputError, match="low is 2"):
+        scale_for(lambda f: f, 1.0, low=2, high=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: noise_budget({"a": -1.0}, 1.0), "prices holds -1"),
+        (lambda: noise_budget({"a": 1.0}, 0.0), "budget is 0"),
+        (
+            lambda: noise_budget({"a": jnp.ones(2)}, 1.0),
+            "expected a tree of one number per",
+        ),
+        (lambda: noise_budget({"a": 1.0, "b": 1.0}, 1.0, floor=0.5), "floor is 0.5"),
+        (lambda: mask_budget({"a": 3}, 1.5), "share is 1.5"),
+        (lambda: mask_budget({"a": 0}, 0.5), "sizes holds 0"),
+    ],
+)
+def test_wrong_budgets_are_named(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_clients": 0}, "num_clients is 0"),
+        ({"at_once": 0}, "at_once is 0"),
+        ({"weight": -1.0}, "weight is -1.0"),
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"constraint": lambda x: x}, "expected a Constraint"),
+        ({"optimizer": 0.1}, "optimizer is 0.1; expected a GradientTransformation"),
+    ],
+)
+def test_wrong_arguments_are_named(options, words):
+    given = {"num_steps": 3, "optimizer": optax.sgd(0.1), **options}
+    with pytest.raises(InputError, match=words):
+        harden(jax.random.key(0), {"a": 0.0}, linear_privacy, clients, **given)
+    assert isinstance(unconstrained, Constraint)
