@@ -10,7 +10,7 @@ audit: $(VENV)/.demo  ## the main job on the embedded photographs; report in $(O
 	$(BIN)/jaxinv audit --out $(OUT)
 
 test: $(VENV)/.test  ## all tests; real data sets where JAXINV_DATA points to them
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -11,3 +11,10 @@ def compiled_quickly():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_let_go():
+    """A process can map only so many compiled programs; each file has its own."""
+    yield
+    jax.clear_caches()
