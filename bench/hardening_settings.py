@@ -48,8 +48,11 @@ SETTINGS = {
     "lenet-mnist-20": Setting("lenet", "mnist", 20, 0.1),
     "lenet-fashion-20": Setting("lenet", "fashion_mnist", 20, 0.1),
     "lenet-cifar10-200": Setting("lenet", "cifar10", 200, 0.05),
+    "lenet-mnist-20-quiet": Setting("lenet", "mnist", 20, 0.03),
+    "lenet-fashion-20-quiet": Setting("lenet", "fashion_mnist", 20, 0.03),
+    "lenet-cifar10-20-quiet": Setting("lenet", "cifar10", 20, 0.02),
 }
-"""By model, data and steps of training."""
+"""By model, data and steps of training; quiet ones have less noise."""
 UTILITY_STEPS, UTILITY_BATCH = 10, 16
 """Of the noisy training by whose held-out loss allocations are made equal."""
 
