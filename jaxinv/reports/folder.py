@@ -7,13 +7,14 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxinv.errors import InputError
+from jaxinv.reports.verdict import Verdict
 
 _PICTURE = re.compile(r"example-\d+\.png|reconstructions\.png")
 
@@ -93,6 +94,29 @@ def write_both(folder: Path, report: Mapping[str, Any], page: str) -> Path:
     path = folder / "report.html"
     replace_file(path, page.encode("utf-8", "replace"))
     return path
+
+
+def write_judged(
+    result: Any,
+    folder: Path,
+    judge: Callable[[Mapping[str, Any]], Verdict],
+    render: Callable[[Any, Verdict], str],
+) -> Path:
+    """Judges a result and writes its report, with the verdict in both files.
+
+    Args:
+      result: of an audit; it has a `report`.
+      folder: of `fresh_folder`.
+      judge: the verdict on a report.
+      render: `(result, verdict)`, the page as text.
+
+    Returns:
+      The path of `report.html`.
+    """
+    report = jsonable(result.report)
+    verdict = judge(report)
+    report["verdict"] = jsonable(verdict._asdict())
+    return write_both(folder, report, render(result, verdict))
 
 
 def jsonable(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """The derivative through an attack's steps by finite differences, and its memory."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,7 +108,7 @@ def test_the_derivative_is_the_quotient_of_differences(name, options):
 
         def value(std):
             match = matching.squared() if name == "momentum" else None
-            make = lambda std: attack(std, name=name, match=match)  # noqa: E731
+            make = partial(attack, name=name, match=match)
             return error(std, make=make, batch=batch, weights=weights, **options)
 
         at = jax.jit(jax.value_and_grad(value))  # one compile for value and slope
@@ -190,7 +192,7 @@ def test_a_start_that_diverges_is_not_chosen_and_all_of_them_are_a_status():
 
 
 def temp_bytes(num_steps, remat):
-    make = lambda std: attack(std, num_steps=num_steps)  # noqa: E731
+    make = partial(attack, num_steps=num_steps)
     fn = jax.jit(jax.grad(lambda s: error(s, make=make, remat=remat)))
     return fn.lower(stds()).compile().memory_analysis().temp_size_in_bytes
 

@@ -6,6 +6,7 @@ operation that has a `custom_vjp` is refused by JAX.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxinv.layers import key_name
 from jaxinv.options import check_positive
-from jaxinv.release import gradient
+from jaxinv.release import Release, gradient
 from jaxinv.target import Batch, Params, Target
 
 
@@ -68,10 +69,7 @@ def input_sensitivity(target: Target, *, num_directions: int = 8) -> Any:
 
     def metric(key: jax.Array, params: Params, batch: Batch, update: Any) -> Any:
         del update
-        inputs = jnp.asarray(batch.inputs)
-
-        def of_inputs(inputs: jax.Array) -> Any:
-            return release(key, params, batch._replace(inputs=inputs))
+        of_inputs, inputs = _of_inputs(release, key, params, batch)
 
         def add(total: Any, drawn: jax.Array) -> tuple[Any, None]:
             direction = jax.random.normal(drawn, inputs.shape, inputs.dtype)
@@ -100,11 +98,7 @@ def layer_sensitivity(target: Target) -> Any:
 
     def metric(key: jax.Array, params: Params, batch: Batch, update: Any) -> Any:
         del update
-        inputs = jnp.asarray(batch.inputs)
-
-        def of_inputs(inputs: jax.Array) -> Any:
-            return release(key, params, batch._replace(inputs=inputs))
-
+        of_inputs, inputs = _of_inputs(release, key, params, batch)
         sent, pull = jax.vjp(of_inputs, inputs)
         numbers = layer_numbers(sent)
         leaves, structure = jax.tree.flatten(sent)
@@ -140,3 +134,14 @@ def layer_numbers(tree: Any) -> list[int]:
         paths.append("/".join(names[:-1] or names))
     order = {path: i for i, path in enumerate(dict.fromkeys(paths))}
     return [order[path] for path in paths]
+
+
+def _of_inputs(
+    release: Release, key: jax.Array, params: Params, batch: Batch
+) -> tuple[Callable[[jax.Array], Any], jax.Array]:
+    """The update as a function of the inputs alone, and the batch's."""
+
+    def of_inputs(inputs: jax.Array) -> Any:
+        return release(key, params, batch._replace(inputs=inputs))
+
+    return of_inputs, jnp.asarray(batch.inputs)

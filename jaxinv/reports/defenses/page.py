@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxinv.reports.defenses.plot import pareto_svg
 from jaxinv.reports.defenses.verdict import AFFORDABLE, affordable, holds, judge
-from jaxinv.reports.folder import fresh_folder, jsonable, write_both
+from jaxinv.reports.folder import fresh_folder, jsonable, write_judged
 from jaxinv.reports.images.verdict import LIMITS
 from jaxinv.reports.page import data_uri, render_page
 from jaxinv.reports.verdict import Verdict
@@ -30,10 +30,7 @@ def write_report(result: Comparison, out: str | os.PathLike[str]) -> Path:
     Raises:
       OSError: something could not be written.
     """
-    report = jsonable(result.report)
-    verdict = judge(report)
-    report["verdict"] = jsonable(verdict._asdict())
-    return write_both(fresh_folder(out), report, render(result, verdict))
+    return write_judged(result, fresh_folder(out), judge, render)
 
 
 def render(result: Comparison, verdict: Verdict) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxinv.reports.folder import fresh_folder, jsonable, write_both
+from jaxinv.reports.folder import fresh_folder, jsonable, write_judged
 from jaxinv.reports.graphs.gallery import gallery
 from jaxinv.reports.graphs.verdict import judge, rate, rating, sent
 from jaxinv.reports.page import render_page
@@ -30,10 +30,7 @@ def write_report(result: AuditResult, out: str | os.PathLike[str]) -> Path:
       OSError: something could not be written.
       InputError: molecules are drawn, and RDKit is not installed.
     """
-    report = jsonable(result.report)
-    verdict = judge(report)
-    report["verdict"] = jsonable(verdict._asdict())
-    return write_both(fresh_folder(out), report, render(result, verdict))
+    return write_judged(result, fresh_folder(out), judge, render)
 
 
 def render(result: AuditResult, verdict: Verdict) -> str:

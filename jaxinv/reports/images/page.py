@@ -10,7 +10,7 @@ from jaxinv.reports.folder import (
     fresh_folder,
     jsonable,
     replace_file,
-    write_both,
+    write_judged,
 )
 from jaxinv.reports.images import plot
 from jaxinv.reports.images.verdict import LIMITS, RATINGS, judge, rate
@@ -37,9 +37,6 @@ def write_report(result: AuditResult, out: str | os.PathLike[str]) -> Path:
     Raises:
       OSError: something could not be written.
     """
-    report = jsonable(result.report)
-    verdict = judge(report)
-    report["verdict"] = jsonable(verdict._asdict())
     folder = fresh_folder(out)
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
@@ -49,7 +46,7 @@ def write_report(result: AuditResult, out: str | os.PathLike[str]) -> Path:
     if result.pictures:
         sheet = plot.contact_sheet(result.pictures)
         replace_file(pictures / "reconstructions.png", plot.png(sheet))
-    return write_both(folder, report, render(result, verdict))
+    return write_judged(result, folder, judge, render)
 
 
 def render(result: AuditResult, verdict: Verdict) -> str:

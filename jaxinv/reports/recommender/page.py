@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxinv.reports.folder import fresh_folder, jsonable, write_both
+from jaxinv.reports.folder import fresh_folder, jsonable, write_judged
 from jaxinv.reports.page import render_page
 from jaxinv.reports.recommender.strip import strip
 from jaxinv.reports.recommender.verdict import (
@@ -38,10 +38,7 @@ def write_report(result: AuditResult, out: str | os.PathLike[str]) -> Path:
     Raises:
       OSError: something could not be written.
     """
-    report = jsonable(result.report)
-    verdict = judge(report)
-    report["verdict"] = jsonable(verdict._asdict())
-    return write_both(fresh_folder(out), report, render(result, verdict))
+    return write_judged(result, fresh_folder(out), judge, render)
 
 
 def render(result: AuditResult, verdict: Verdict) -> str:
