@@ -32,11 +32,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bench.encryption_closed import closed_forms, labels_read, seen_of
 from bench.encryption_masks import (
     FEWER,
     RATIOS,
     STRATEGIES,
-    Client,
     clients_of,
     costs,
     mask_of,
@@ -46,11 +46,8 @@ from bench.encryption_table import print_summary, summary
 from bench.machine import machine
 from jaxinv import metrics, models
 from jaxinv.attacks import dlg, inverting_gradients, iterate
-from jaxinv.attacks.encrypted import read_as, read_pixels
-from jaxinv.attacks.labels import bias_corrected, idlg, masked_rows
-from jaxinv.attacks.linear_layer import linear_layer
+from jaxinv.attacks.encrypted import read_as
 from jaxinv.data import load_images
-from jaxinv.layers import dense_layers
 from jaxinv.observation import Knowledge, Observation
 from jaxinv.target import Spec, Target
 
@@ -67,8 +64,6 @@ FILLED = {
     "previous": (("random", "magnitude"), (0.01, 0.1, 0.3)),
 }
 """Of each form that fills in: strategies and ratios."""
-EXACT = 60.0
-"""dB above which a closed form counts as exact."""
 
 
 def attack_of(model: str, target: Target, steps: int):
@@ -122,10 +117,10 @@ def main(argv: Sequence[str]) -> int:
     result: dict[str, Any] = {
         **facts,
         "costs": costs(clients),
-        "labels": _labels(target, params, clients, args.label_images),
+        "labels": labels_read(target, params, clients, args.label_images),
     }
     if args.model == "mlp":
-        result["closed"] = _closed(target, params, clients, args.images)
+        result["closed"] = closed_forms(target, params, clients, args.images)
     else:
         steps = args.steps or STEPS[args.model]
         result["steps"] = steps
@@ -141,18 +136,6 @@ def _told(result: dict[str, Any], path: Path | None) -> int:
     if path:
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
-
-
-def _seen(target: Target, params: Any, client: Client, mask: Any) -> Observation:
-    """What the server holds of one client; leaves of NumPy."""
-    alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params)
-    visible = jax.tree.map(np.logical_not, mask)
-    update = jax.tree.map(lambda u, v: np.where(v, u, 0)[None], client.update, visible)
-    known = Knowledge(
-        labels=client.label[None],  # pyright: ignore
-        visible=jax.tree.map(lambda v: v[None], visible),
-    )
-    return Observation(alone, update, known, 1, target.spec)
 
 
 def _cases(args: argparse.Namespace, image: int) -> list[dict[str, Any]]:
@@ -224,7 +207,7 @@ def _input(target, params, clients, case, key):
     image = case["image"]
     client = clients.one(image)
     mask = mask_of(clients, case["strategy"], image, case["ratio"])
-    seen = _seen(target, params, client, mask)
+    seen = seen_of(target, params, client, mask)
     if case["form"] != "masked":
         previous = None
         if case["form"] == "previous":
@@ -243,93 +226,3 @@ def _input(target, params, clients, case, key):
         jax.tree.map(jnp.asarray, seen.update),
         jax.tree.map(jnp.asarray, seen.known.visible),
     )
-
-
-def _closed(target, params, clients, images: int) -> list[dict[str, Any]]:
-    """Rows of the closed forms: a whole plain unit, and pixel by pixel."""
-    attack = jax.jit(linear_layer(target))
-
-    @jax.jit
-    def pixelwise(seen):
-        dense = dense_layers(seen.round(0)[1])["linear0"]
-        return read_pixels(dense, dense_layers(seen.shown(0))["linear0"])
-
-    rows = []
-    for image in range(images):
-        client = clients.one(image)
-        truth = clients.pixels[image][None]
-        for strategy in (*STRATEGIES, "layer"):
-            for ratio in (0.0, *RATIOS):
-                mask = mask_of(clients, strategy, image, ratio)
-                seen = jax.tree.map(jnp.asarray, _seen(target, params, client, mask))
-                found = attack(jax.random.key(0), seen)
-                inputs, known = pixelwise(seen)
-                pair = (found.batch.inputs, inputs.reshape(1, *target.spec.shape))
-                unit, pixel = (
-                    float(metrics.psnr(truth, target.spec.denormalise(x))[0])
-                    for x in pair
-                )
-                ok = int(found.status) == 0
-                rows.append(
-                    {
-                        "image": image,
-                        "strategy": strategy,
-                        "ratio": ratio,
-                        "units": int(found.stats["support"][0]),
-                        "unit_exact": ok and unit > EXACT,
-                        "pixels_known": float(known.mean()),
-                        "pixel_psnr": pixel,
-                        "pixel_exact": pixel > EXACT,
-                        "encrypted": float(
-                            np.mean(np.concatenate([x.ravel() for x in _leaves(mask)]))
-                        ),
-                    }
-                )
-    return rows
-
-
-def _labels(target, params, clients, number: int) -> list[dict[str, Any]]:
-    """How often the label is right, by what the rule reads."""
-    rules = {
-        "bias": bias_corrected(),
-        "rows": idlg(),
-        "mask": masked_rows(),
-    }
-
-    @jax.jit
-    def read(keys, params, update, visible):
-        def one(key, update, visible):
-            known = Knowledge(visible=jax.tree.map(lambda v: v[None], visible))
-            seen = Observation(
-                jax.tree.map(lambda p: p[None], params),
-                jax.tree.map(lambda u: u[None], update),
-                known,
-                1,
-                target.spec,
-            )
-            found = {name: rule(key, seen)[0] for name, rule in rules.items()}
-            found["bias, zeros"] = rules["bias"](key, read_as(seen, "zero"))[0]
-            return found
-
-        return jax.vmap(one)(keys, update, visible)
-
-    keys = jax.random.split(jax.random.key(1), number)
-    truth = np.asarray(clients.labels[:number])
-    rows = []
-    for strategy in (*STRATEGIES, "layer"):
-        for ratio in (0.0, *RATIOS):
-            masks = [mask_of(clients, strategy, i, ratio) for i in range(number)]
-            visible = jax.tree.map(lambda *m: ~np.stack(m), *masks)
-            update = jax.tree.map(
-                lambda u, v: np.where(v, u[:number], 0), clients.updates, visible
-            )
-            found = read(keys, params, update, visible)
-            right = {
-                k: float(np.mean(np.asarray(v) == truth)) for k, v in found.items()
-            }
-            rows.append({"strategy": strategy, "ratio": ratio, **right})
-    return rows
-
-
-def _leaves(tree: Any) -> list[np.ndarray]:
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]

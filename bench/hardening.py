@@ -17,7 +17,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bench.hardening_judge import attacker, equal_in_utility, example, interval
 from bench.hardening_settings import (
     SETTINGS,
     UTILITY_BATCH,
@@ -33,21 +34,13 @@ from bench.hardening_settings import (
     Problem,
     Setting,
     attack_of,
-    extra,
     make_problem,
-    spectral_start,
-    tempered,
 )
 from bench.machine import machine
 from jaxinv import hardening, space
-from jaxinv.attacks.base import iterate
 from jaxinv.defenses.noise import gaussian_noise
 from jaxinv.defenses.protection import protect
-from jaxinv.hardening.privacy import observed
 from jaxinv.release import gradient
-
-STAGES = (0.0, 0.5, 1.0)
-"""Powers of the attack's weights, one stage after the other."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -103,8 +96,8 @@ def _row(setting: Setting, folder: Path, args: argparse.Namespace) -> dict[str, 
         "to each tensor's size": _relative(problem),
         "learned": learned,
     }
-    allocations, harm = _equal(problem, allocations, args.utility_runs)
-    attack = _attacker(setting, problem, args)
+    allocations, harm = equal_in_utility(problem, allocations, args.utility_runs)
+    attack = attacker(setting, problem, args)
     psnr = {
         name: {k: np.asarray(v) for k, v in attack(std).items()}
         for name, std in allocations.items()
@@ -134,7 +127,7 @@ def _row(setting: Setting, folder: Path, args: argparse.Namespace) -> dict[str, 
         "extra_loss": harm,
         "utility": f"{UTILITY_STEPS} steps of {UTILITY_BATCH}, both signs",
         "psnr": {
-            name: {k: _interval(v) for k, v in each.items()}
+            name: {k: interval(v) for k, v in each.items()}
             for name, each in psnr.items()
         },
         "psnr_images": {
@@ -143,13 +136,13 @@ def _row(setting: Setting, folder: Path, args: argparse.Namespace) -> dict[str, 
         },
         # Positive where the learned allocation hides more, dB, paired by image.
         "gain": {
-            "strongest attack, over uniform": _interval(
+            "strongest attack, over uniform": interval(
                 best["uniform"] - best["learned"]
             ),
-            "strongest attack, over each tensor's size": _interval(
+            "strongest attack, over each tensor's size": interval(
                 best["to each tensor's size"] - best["learned"]
             ),
-            "from the truth, over uniform": _interval(
+            "from the truth, over uniform": interval(
                 truth["uniform"] - truth["learned"]
             ),
         },
@@ -193,7 +186,7 @@ def _learn(
     def run(key: jax.Array, theta: Any, params: Any, train: Any):
         def clients(key: jax.Array):
             row = jax.random.randint(key, (), 0, len(train.labels))
-            return params, _example(train, row)
+            return params, example(train, row)
 
         return hardening.harden(
             key,
@@ -229,86 +222,11 @@ def _relative(problem: Problem) -> Any:
     squares = [
         jax.tree.map(
             lambda g: jnp.mean(g**2),
-            release(jax.random.key(0), problem.params, _example(problem.train, i)),
+            release(jax.random.key(0), problem.params, example(problem.train, i)),
         )
         for i in range(16)
     ]
     return jax.tree.map(lambda *s: jnp.sqrt(jnp.stack(s).mean()), *squares)
-
-
-def _equal(
-    problem: Problem, allocations: dict[str, Any], runs: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Scaled to the harm of the uniform one; harm measured again on other draws."""
-    measure = jax.jit(lambda *inputs: extra(problem, *inputs))
-    keys, fresh = jax.random.split(jax.random.key(7), (2, runs))
-    wanted = float(measure(problem.data, keys, allocations["uniform"]).mean())
-    scaled, harm, again = {}, {}, np.zeros(runs)
-    for name, std in allocations.items():
-        low, high = np.log(0.02), np.log(20.0)
-        for _ in range(0 if name == "uniform" else 9):
-            middle = float(np.exp((low + high) / 2))
-            more = jax.tree.map(lambda s, f=middle: f * s, std)
-            below = float(measure(problem.data, keys, more).mean()) < wanted
-            low, high = (np.log(middle), high) if below else (low, np.log(middle))
-        factor = 1.0 if name == "uniform" else float(np.exp((low + high) / 2))
-        scaled[name] = jax.tree.map(lambda s, f=factor: f * s, std)
-        values = np.asarray(measure(problem.data, fresh, scaled[name]))
-        again = values if name == "uniform" else again
-        harm[name] = {
-            "factor": factor,
-            "matched": float(measure(problem.data, keys, scaled[name]).mean()),
-            "fresh": _interval(values),
-            "fresh, over uniform": _interval(values - again),
-        }
-    return scaled, harm
-
-
-def _attacker(
-    setting: Setting, problem: Problem, args: Any
-) -> Callable[[Any], dict[str, jax.Array]]:
-    """`(std) -> PSNR [images]` by attack, as one compiled program for both."""
-    target = problem.target
-    decibels = hardening.decibels(target)
-
-    def one(index: Any, std: Any, known: Any, params: Any, attacked: Any) -> Any:
-        batch = _example(attacked, index)
-        keys = jax.random.split(jax.random.key(index), 3)
-        release = protect(gradient(target.loss), gaussian_noise(std))
-        seen = observed(keys[0], release, target, params, batch, True)
-        start = jax.random.normal(keys[1], batch.inputs.shape)
-        if setting.model == "mlp":
-            start = spectral_start(seen.round(0)[1], target.spec)
-        start = jnp.where(known, batch.inputs, start)
-
-        def stage(inputs: jax.Array, power: jax.Array):
-            where = space.pixels(
-                target.spec, labels="known", initial=lambda key, shape: inputs
-            )
-            weights = tempered(std, power, params)
-            attack = attack_of(target, weights, where, args.stage)
-            found = iterate(attack)(keys[2], seen).batch
-            return found.inputs, -decibels(batch, found)
-
-        powers = jnp.where(known, 1.0, jnp.asarray(STAGES))
-        return jax.lax.scan(stage, start, powers)[1]
-
-    images = jnp.arange(args.images)
-    run = jax.jit(lambda *inputs: jax.lax.map(lambda i: one(i, *inputs), images))
-
-    def attack(std: Any) -> dict[str, jax.Array]:
-        # [images, stages] each
-        found, truth = (
-            run(std, known, problem.params, problem.attacked) for known in (False, True)
-        )
-        by_stage = {f"stage {p:g}": found[:, i] for i, p in enumerate(STAGES)}
-        return {**by_stage, "from the truth": truth[:, -1]}
-
-    return attack
-
-
-def _example(batch: Any, row: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row, 1), batch)
 
 
 def _first(batch: Any, count: int) -> Any:
@@ -317,11 +235,3 @@ def _first(batch: Any, count: int) -> Any:
 
 def _leaves(tree: Any) -> list[Any]:
     return jax.tree_util.tree_flatten_with_path(tree)[0]
-
-
-def _interval(values: np.ndarray, draws: int = 10_000) -> dict[str, float]:
-    """The mean with its 95 % bootstrap interval over what is drawn."""
-    values = np.asarray(values, np.float64)
-    rows = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
-    low, high = np.quantile(values[rows].mean(1), (0.025, 0.975))
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}

@@ -22,3 +22,8 @@ class Progress(NamedTuple):
     """"compile", "run", or "train" where a model is trained under a defence."""
     unit: str = "batch"
     """What a part is called."""
+
+    def steps(self) -> tuple[int, int]:
+        """Steps done and steps in all; a closed form counts as one step."""
+        steps = max(1, self.num_steps)
+        return self.part * steps + min(self.step, steps), self.num_parts * steps

@@ -60,7 +60,7 @@ def add_to(commands: Any) -> None:
     add("--normalise", action="store_true", help="standardise pixels")
     text = "do not tell the attacker: labels"
     add("--withhold", metavar="WHAT", action="append", default=[], help=text)
-    add_running(parser, ("target", "attack"), "target.width=16")
+    add_running(parser, ("target", "trained", "attack"), "target.width=16")
     parser.set_defaults(command=_defenses)
 
 
@@ -102,6 +102,7 @@ def _defenses(args: argparse.Namespace) -> int:
         withhold=tuple(args.withhold),
         training=training,
         target_options=options_of(args, "target"),
+        trained_options=options_of(args, "trained"),
         attack_options=options_of(args, "attack"),
     )
     # Hours of work: the report is there after the first row, and grows.

@@ -38,7 +38,7 @@ def reporting(console: Console) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("starting", total=None, score="-")
 
         def show(now: Progress) -> None:
-            done, total = _done(now)
+            done, total = now.steps()
             # No share of a compilation is known: the bar pulses then.
             running = now.phase == "run"
             bar.update(
@@ -67,17 +67,11 @@ def _lines(console: Console) -> Callable[[Progress], None]:
         last = clock
         line = f"{clock - start:6.0f} s  {_what(now)}"
         if now.phase == "run":
-            done, total = _done(now)
+            done, total = now.steps()
             line += f", {100 * done / total:.0f} %, score {_score(now)}"
         console.print(Text(line), soft_wrap=True)
 
     return show
-
-
-def _done(now: Progress) -> tuple[int, int]:
-    """Steps done and steps in all; a closed form counts as one step."""
-    steps = max(1, now.num_steps)
-    return now.part * steps + min(now.step, steps), now.num_parts * steps
 
 
 def _what(now: Progress) -> str:

@@ -50,9 +50,10 @@ class DefenseEntry(NamedTuple):
     draws: bool = False
     """Whether what is sent depends on chance even in the mean: an attacker who knows
     the defence averages over draws of its own."""
-    in_mean: dict[str, Any] | None = None
-    """Options that leave what the defence does in the mean over its draws; empty where
-    that is nothing, None where it draws nothing or `draws`."""
+    as_matched: dict[str, Any] | None = None
+    """Options under which an attacker who knows the defence goes through it: those that
+    leave its mean over draws, or save work that leaves no trace. Empty where nothing is
+    left to go through, None where the defence stays as it is."""
     hides: bool = False
     """Whether the server sees which numbers were left out, so that an attacker who
     knows the defence matches the others and does not go through it."""
@@ -69,6 +70,8 @@ DEFENSES: dict[str, DefenseEntry] = {
         "a random update orthogonal to the gradient, the best of some trials",
         reads=lambda target: (target.loss,),
         draws=True,
+        # Which of the random directions was sent says next to nothing of the batch.
+        as_matched={"trials": 1},
     ),
     "clipping": DefenseEntry(
         clipping,
@@ -82,7 +85,7 @@ DEFENSES: dict[str, DefenseEntry] = {
         "Abadi et al., CCS 2016, arXiv 1607.00133",
         "clips every example's gradient and adds noise; has an epsilon",
         reads=lambda target: (),
-        in_mean={"noise_multiplier": 0.0},
+        as_matched={"noise_multiplier": 0.0},
     ),
     "encryption": DefenseEntry(
         encryption,
@@ -98,14 +101,14 @@ DEFENSES: dict[str, DefenseEntry] = {
         "Gaussian noise",
         "Zhu et al., NeurIPS 2019, arXiv 1906.08935",
         "the same noise on every number",
-        in_mean={},
+        as_matched={},
     ),
     "laplace_noise": DefenseEntry(
         laplace_noise,
         "Laplace noise",
         "Zhu et al., NeurIPS 2019, arXiv 1906.08935",
         "the same noise on every number, with heavier tails",
-        in_mean={},
+        as_matched={},
     ),
     "learned_perturbation": DefenseEntry(
         saved_perturbation,
@@ -135,7 +138,7 @@ DEFENSES: dict[str, DefenseEntry] = {
         "Quantisation in a random basis",
         "Suresh et al., ICML 2017, arXiv 1611.00429",
         "few bits for each number, in a basis that nothing stands out of",
-        in_mean={},
+        as_matched={},
     ),
     "sign": DefenseEntry(
         sign,
@@ -156,7 +159,7 @@ DEFENSES: dict[str, DefenseEntry] = {
         "Stochastic quantisation",
         "Alistarh et al., NeurIPS 2017, arXiv 1610.02132",
         "few bits for each number, rounded without bias",
-        in_mean={},
+        as_matched={},
     ),
 }
 """Every defence that has a name."""
@@ -254,8 +257,8 @@ def matched(defenses: Sequence[Asked]) -> list[Asked]:
     left = []
     for name, options in defenses:
         entry = DEFENSES[name]
-        if not entry.hides and entry.in_mean != {}:
-            left.append(Asked(name, {**options, **(entry.in_mean or {})}))
+        if not entry.hides and entry.as_matched != {}:
+            left.append(Asked(name, {**options, **(entry.as_matched or {})}))
     return left
 
 
@@ -266,6 +269,7 @@ def build_summed(
 
     Arguments and errors as in `build`.
     """
+    build(defenses, release, target)  # for its errors: what is left out may be wrong
     kept = [one for one in defenses if not DEFENSES[one.name].summed]
     return build(kept, release, target)
 

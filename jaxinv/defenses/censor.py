@@ -69,14 +69,17 @@ class Censor:
         own, later = jax.random.split(key)
         gradient = self.release(own, params, batch)
         keys = jax.random.split(later, self.trials)
-        judge = self._judge(params, batch, gradient)
+        judge = self._judge(params, jax.lax.stop_gradient(batch))
 
         def candidate(key: jax.Array) -> Any:
             return replaced(key, gradient, unit_projection=self.unit_projection)
 
-        # Candidates are drawn again from their keys: all of them need not fit.
+        # Candidates are drawn again from their keys: all of them need not fit. A choice
+        # has no derivative, so none is carried through what it rests on.
         found = jax.lax.map(
-            lambda k: judge(candidate(k)), keys, batch_size=self.at_once
+            lambda k: judge(jax.lax.stop_gradient(candidate(k))),
+            keys,
+            batch_size=self.at_once,
         )
         found = jnp.where(jnp.isnan(found), jnp.inf, found)
         chosen = jnp.argmin(found)
@@ -89,9 +92,7 @@ class Censor:
             chosen = jnp.where(better, chosen, -1)
         return Trials(update, found, chosen)
 
-    def _judge(
-        self, params: Params, batch: Any, gradient: Any
-    ) -> Callable[[Any], jax.Array]:
+    def _judge(self, params: Params, batch: Any) -> Callable[[Any], jax.Array]:
         weights = trained(params)
 
         def loss(weights: Any) -> jax.Array:

@@ -13,6 +13,7 @@ from jaxinv import cli, defenses, models
 from jaxinv.audits.defenses import CompareConfig, Training, compare, utility
 from jaxinv.audits.defenses.config import NONE
 from jaxinv.audits.defenses.record import CEILING, _dominates
+from jaxinv.audits.progress import Progress
 from jaxinv.errors import InputError
 from jaxinv.release import gradient
 from jaxinv.reports.defenses import judge, render
@@ -33,9 +34,15 @@ def found():
         training=QUICK,
         target_options={"widths": [24]},
     )
-    kept = []
-    result = compare(config, on_row=lambda now: kept.append(len(now.rows)))
+    kept, told = [], []
+    result = compare(
+        config,
+        on_row=lambda now: kept.append(len(now.rows)),
+        on_progress=told.append,
+    )
     assert kept == [1, 2, 3, 4]
+    shares = [done / steps for done, steps in map(Progress.steps, told)]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
     return result
 
 
@@ -193,6 +200,44 @@ def test_a_share_smaller_than_a_batch_is_refused(blobs):
         )
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"defenses": ("dp_sgd",), "training": Training(batch_size=4000)},
+            "batch_size is 4000; a client has 359",
+        ),
+        (
+            {"defenses": ("encryption+pruning",)},
+            "encryption comes before pruning; expected it last",
+        ),
+        ({"trained_options": {"wdths": [8]}}, "'wdths' is unknown to mlp; did you"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_anything_is_attacked(options, message):
+    pytest.importorskip("sklearn")
+    told = []
+    with pytest.raises(InputError, match=message):
+        compare(CompareConfig(**options), on_progress=told.append)
+    assert told == []
+
+
+def test_another_norm_or_width_is_trained_where_one_asks(found):
+    pytest.importorskip("sklearn")
+    config = CompareConfig(
+        defenses=("pruning:rate=0.9",),
+        attacks=("linear_layer",),
+        num_examples=3,
+        training=QUICK,
+        target_options={"widths": [24]},
+        trained_options={"widths": [1]},
+    )
+    plain = compare(config).report["rows"][0]
+    wide = found.report["rows"][0]
+    assert plain["strongest"]["psnr"] == wide["strongest"]["psnr"]
+    assert plain["accuracy"] < wide["accuracy"] - 0.2
+
+
 def test_the_command_repeats_the_comparison(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(
@@ -208,6 +253,7 @@ def test_the_command_repeats_the_comparison(monkeypatch, tmp_path):
         normalise=True,
         training=Training(rounds=7, protected_rounds=2, learning_rate=0.5),
         target_options={"widths": [8]},
+        trained_options={"widths": [16]},
         attack_options={"memory_size": 7},
         seed=4,
     )

@@ -20,12 +20,8 @@ from jaxinv.hardening import (
     inverse_variance,
     mask_budget,
     noise_budget,
-    noise_prices,
     positive,
-    scale_for,
-    soft_pruning,
     through_steps,
-    training_loss,
     unconstrained,
     visible,
 )
@@ -173,31 +169,6 @@ def test_a_client_without_a_number_is_left_out():
     assert float(state.theta["b"]) == pytest.approx(0.1)
 
 
-def test_a_budget_of_hidden_tensors_is_kept_and_has_the_slope_of_the_root():
-    constraint = mask_budget({"a": 54, "b": 18, "c": 200}, 0.3)
-    theta = {"a": jnp.asarray(2.0), "b": jnp.asarray(-1.0), "c": jnp.asarray(0.4)}
-
-    def spent(masks):
-        return 54 * masks["a"] + 18 * masks["b"] + 200 * masks["c"]
-
-    with jax.enable_x64(True):
-        theta = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), theta)
-        masks = constraint.apply(theta)
-        assert float(spent(masks)) == pytest.approx(0.3 * 272, rel=1e-9)
-        again = constraint.apply(constraint.invert(masks))
-        for x, y in zip(*map(jax.tree.leaves, (masks, again)), strict=True):
-            assert float(x) == pytest.approx(float(y), rel=1e-9)
-        # Along the budget nothing is spent; one mask moves as differences say.
-        drift = jax.grad(lambda t: spent(constraint.apply(t)))(theta)
-        assert all(abs(float(d)) < 1e-8 for d in jax.tree.leaves(drift))
-        slope = float(jax.grad(lambda t: constraint.apply(t)["c"])(theta)["a"])
-        ends = [
-            float(constraint.apply({**theta, "a": theta["a"] + h})["c"])
-            for h in (1e-5, -1e-5)
-        ]
-        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
-
-
 def test_what_is_hidden_has_no_weight_and_a_mask_can_be_learned():
     """Hiding what holds the input starves the attack, hiding the rest does not."""
 
@@ -228,80 +199,6 @@ def test_what_is_hidden_has_no_weight_and_a_mask_can_be_learned():
     assert [float(w) for w in inverse_variance(0.5)(PARAMS)] == [2.0, 2.0]
     weights = visible({"a": 1.0, "b": 0.25})(PARAMS)
     assert [float(w) for w in weights] == [0.0, 0.75]
-
-
-def test_soft_pruning_is_pruning_in_the_limit_and_moves_with_its_threshold():
-    update = {"a": jnp.asarray([0.1, -2.0, 0.5]), "b": jnp.asarray([3.0, 0.01])}
-
-    def sent(threshold, temperature):
-        defense = soft_pruning(threshold, temperature=temperature)
-        return defense.update(update, defense.init(update))[0]
-
-    hard = sent(0.4, 1e-3)
-    np.testing.assert_allclose(hard["a"], [0, -2.0, 0.5], atol=1e-6)
-    np.testing.assert_allclose(hard["b"], [3.0, 0], atol=1e-6)
-    slope = jax.grad(lambda t: jnp.abs(sent(t, 0.1)["a"]).sum())(0.4)
-    assert float(slope) < 0
-    with pytest.raises(InputError, match="temperature is 0"):
-        soft_pruning(0.1, temperature=0)
-
-
-def test_prices_of_a_parabola_are_its_curvature():
-    def bowl(params, batch):
-        del batch
-        return 2.0 * jnp.sum(params["a"] ** 2) + 0.5 * jnp.sum(params["b"] ** 2)
-
-    params = {"a": jnp.ones(3), "b": jnp.ones(40)}
-    prices = noise_prices(
-        jax.random.key(0), bowl, params, None, learning_rate=0.1, std=0.5, draws=4000
-    )
-    # h^2/2 tr H
-    assert float(prices["a"]) == pytest.approx(0.005 * 4 * 3, rel=0.05)
-    assert float(prices["b"]) == pytest.approx(0.005 * 1 * 40, rel=0.05)
-
-
-def test_noise_in_training_costs_what_the_second_order_says():
-    def bowl(params, batch):
-        return 0.5 * jnp.sum(params["a"] ** 2) + 0 * batch.inputs.sum()
-
-    data = Batch(jnp.zeros((5, 1)), jnp.zeros(5, int))
-    measure = training_loss(
-        bowl, data, data, learning_rate=0.1, num_steps=1, batch_size=2
-    )
-    release = gradient(bowl)
-    params = {"a": jnp.ones(10)}
-    noisy = protect(release, gaussian_noise(2.0))
-    keys = jax.random.split(jax.random.key(0), 4000)
-    losses = jax.vmap(lambda k: measure(k, noisy, params))(keys)
-    clean = float(measure(keys[0], release, params))
-    assert clean == pytest.approx(0.5 * 10 * 0.81, rel=1e-5)
-    assert float(losses.mean()) - clean == pytest.approx(0.5 * 0.01 * 4 * 10, rel=0.1)
-
-
-def test_the_scale_at_which_a_harm_is_as_wanted():
-    found = jax.jit(lambda w: scale_for(lambda f: 3 * f**2, w, num_halvings=30))(12.0)
-    assert float(found) == pytest.approx(2, rel=1e-4)
-    with pytest.raises(InputError, match="low is 2"):
-        scale_for(lambda f: f, 1.0, low=2, high=1)
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: noise_budget({"a": -1.0}, 1.0), "prices holds -1"),
-        (lambda: noise_budget({"a": 1.0}, 0.0), "budget is 0"),
-        (
-            lambda: noise_budget({"a": jnp.ones(2)}, 1.0),
-            "expected a tree of one number per",
-        ),
-        (lambda: noise_budget({"a": 1.0, "b": 1.0}, 1.0, floor=0.5), "floor is 0.5"),
-        (lambda: mask_budget({"a": 3}, 1.5), "share is 1.5"),
-        (lambda: mask_budget({"a": 0}, 0.5), "sizes holds 0"),
-    ],
-)
-def test_wrong_budgets_are_named(make, words):
-    with pytest.raises(InputError, match=words):
-        make()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ of its examples' privacy, and the accuracy of a model that was trained under it.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,9 +77,10 @@ def compare(
     tell = on_progress or (lambda progress: None)
     data = load_images(config.data, size=config.size)
     first = config.audit(config.rows()[0], config.attacks[0])
-    target = models.build(config.target, spec_of(first, data), **config.target_options)
+    options = {**config.target_options, **config.trained_options}
+    target = models.build(config.target, spec_of(first, data), **options)
     train, test = _parts(config, target, data)
-    share = len(train.inputs) // config.training.clients
+    share = config.training.share(len(train.inputs))
     # Every defence is built before the first is run: no wrong word costs an hour.
     releases = {
         row: defenses.build_summed(
@@ -93,22 +95,33 @@ def compare(
     try:
         for index, (name, release) in enumerate(releases.items()):
 
-            def here(now: Progress, index: int = index) -> None:
-                tell(now._replace(part=index, num_parts=len(releases), unit="defence"))
+            def here(number: int, now: Progress, index: int = index) -> None:
+                done, steps = now.steps()
+                tell(
+                    Progress(
+                        index,
+                        len(releases),
+                        number * steps + done,
+                        len(config.attacks) * steps,
+                        now.score,
+                        now.phase,
+                        "defence",
+                    )
+                )
 
             began = time.perf_counter()
             audits = [
                 run_audit(
                     config.audit(name, attack, share),
-                    on_progress=here,
+                    on_progress=functools.partial(here, number),
                     compiled=compiled[attack],
                 )
-                for attack in config.attacks
+                for number, attack in enumerate(config.attacks)
             ]
             if any(audit.report["interrupted"] for audit in audits):
                 break
             attacked = time.perf_counter()
-            here(Progress(0, 1, 0, 1, float("nan"), "train"))
+            here(len(config.attacks), Progress(0, 1, 0, 1, float("nan"), "train"))
             found = utility(
                 jax.random.key(config.seed),
                 target,

@@ -64,6 +64,8 @@ class CompareConfig:
       withhold: what the attacker is not told though it is by default ("labels").
       training: how the model is trained under every defence.
       target_options: of the model's builder.
+      trained_options: likewise, beside those, for the model that is trained; such as a
+        norm, where the one that is attacked has fixed statistics and learns little.
       attack_options: of the attacks; each goes to those that have it.
     """
 
@@ -82,6 +84,7 @@ class CompareConfig:
     withhold: tuple[str, ...] = ()
     training: Training = field(default_factory=Training)
     target_options: dict[str, Any] = field(default_factory=dict)
+    trained_options: dict[str, Any] = field(default_factory=dict)
     attack_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -143,7 +146,7 @@ class CompareConfig:
                     entry = getattr(value, g.name)
                     if entry != g.default:
                         words += [f"--train-{g.name.replace('_', '-')}", str(entry)]
-            elif f.name in ("target_options", "attack_options"):
+            elif f.name.endswith("_options"):
                 owner = f.name.removesuffix("_options")
                 words += [
                     w for k, v in value.items() for w in ("--set", f"{owner}.{k}={v}")

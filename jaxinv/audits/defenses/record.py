@@ -75,6 +75,7 @@ def record(
             "batch_size": config.batch_size,
             "draws": config.draws,
             **{f"target.{k}": v for k, v in config.target_options.items()},
+            **{f"trained.{k}": v for k, v in config.trained_options.items()},
             **{f"attack.{k}": v for k, v in config.attack_options.items()},
         },
         "interrupted": len(rows) < len(config.rows()),

@@ -56,6 +56,20 @@ class Training:
                 f"learning_rate is {self.learning_rate}; expected a positive number"
             )
 
+    def share(self, num_examples: int) -> int:
+        """How many of all examples each client holds.
+
+        Raises:
+          InputError: fewer than a batch.
+        """
+        share = num_examples // self.clients
+        if share < self.batch_size:
+            raise InputError(
+                f"batch_size is {self.batch_size}; a client has {share} examples "
+                f"({num_examples} for {self.clients} clients)"
+            )
+        return share
+
     def ends(self) -> list[int]:
         """After how many rounds the accuracy is taken; equal parts, for one program."""
         most = min(self.evaluations, self.rounds)
@@ -102,12 +116,7 @@ def utility(
       InputError: a client's share holds less than a batch, the target has no probe, or
         `plain` is missing.
     """
-    share = len(train.inputs) // training.clients
-    if share < training.batch_size:
-        raise InputError(
-            f"batch_size is {training.batch_size}; a client has {share} examples "
-            f"({len(train.inputs)} for {training.clients} clients)"
-        )
+    training.share(len(train.inputs))
     if target.probe is None:
         raise InputError("target has no probe; utility expects one, for its logits")
     if training.protected_rounds is not None and plain is None:
@@ -124,7 +133,7 @@ def utility(
 def _train(key, target, release, plain, train, test, training):
     of_start, of_shares, of_rounds = jax.random.split(key, 3)
     params = target.init(of_start)
-    share = len(train.inputs) // training.clients
+    share = training.share(len(train.inputs))
     order = jax.random.permutation(of_shares, len(train.inputs))
     shares = order[: share * training.clients].reshape(training.clients, share)
     adam = optax.adam(
