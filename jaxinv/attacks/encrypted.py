@@ -84,8 +84,8 @@ def read_pixels(dense: Dense, shown: Dense) -> tuple[jax.Array, jax.Array]:
     """The input of a dense layer, a number at a time; for a batch of one.
 
     `dW[d, r] = db[r] x[d]` holds for every unit r, so that x[d] is known where any unit
-    has a plain bias and a plain entry for it: no unit has to be plain in full, as
-    `jaxinv.attacks.linear_layer` asks. By least squares over the units that are; ours.
+    has a plain bias and a plain entry for it: no unit has to be plain in full. By least
+    squares over the units that have both; ours.
 
     Args:
       dense: the layer's gradient, kernel `[D, H]` and bias `[H]`.

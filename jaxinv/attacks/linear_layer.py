@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.attacks.base import AttackFn, Reconstruction, Status
-from jaxinv.attacks.encrypted import visible_distance
+from jaxinv.attacks.encrypted import read_pixels, visible_distance
 from jaxinv.attacks.evidence import gradient_distance
 from jaxinv.errors import InputError
 from jaxinv.layers import Dense, dense_layers
@@ -35,6 +35,8 @@ class Clusters(NamedTuple):
     """`[N, H]` bool, the units of each group."""
     support: jax.Array
     """`[N]` int32, how many units agree on the input; 0 where no group was left."""
+    known: jax.Array
+    """`[N]`, share of the input's numbers that were read; the others are their mean."""
 
 
 def linear_layer(
@@ -54,9 +56,10 @@ def linear_layer(
     Labels follow from the model: for each recovered input, the one whose gradient at
     the group's bias entries is what was observed.
 
-    Of an update that is encrypted in part (`Knowledge.visible`) those units count whose
-    column of the kernel and entry of the bias are plain: a single one gives a batch of
-    one away.
+    Of an update that is hidden in part (`Knowledge.visible`), a batch of one is read
+    number by number, each from the units that show it beside their bias
+    (`jaxinv.attacks.encrypted.read_pixels`); of a larger batch those units count whose
+    column of the kernel and entry of the bias are plain.
 
     Args:
       target: the model, differentiated to find labels and to score.
@@ -70,10 +73,11 @@ def linear_layer(
 
     Returns:
       An AttackFn. The inputs found come first, by support; the rest are zeros with
-      label 0 and the status is `GAVE_UP`. The score is the relative squared distance
-      of the guess's gradient to the update. Stats: "support" `[N]`, "num_found" `[]`,
-      and "residual" `[]`, what least squares on the recovered inputs leaves of the
-      layer's gradient, relative.
+      label 0 and the status is `GAVE_UP`, as it is where some numbers of an input stay
+      unknown. The score is the relative squared distance of the guess's gradient to the
+      update. Stats: "support" and "known" `[N]` (see `Clusters`), "num_found" `[]`, and
+      "residual" `[]`, what least squares on the recovered inputs leaves of the layer's
+      gradient, relative.
 
     Raises:
       InputError: an option is out of range; when called, there is no such layer or
@@ -93,14 +97,18 @@ def linear_layer(
         update = exact_gradient(observation, who="linear_layer", partial=True)
         path, dense = first_dense(update, spec, layer)
         shown = observation.shown(0)
-        if shown is not None:
-            dense = _plain_units(dense, dense_layers(shown)[path])
         low, high = spec.box()
         margin = box_tolerance * (high - low)
         size = dense.kernel.shape[0]
         edges = (low - margin, high + margin)
         low, high = (jnp.broadcast_to(e, spec.shape).reshape(size) for e in edges)
-        found = cluster(dense, num, (low, high), tolerance=tolerance)
+        plain = None if shown is None else dense_layers(shown)[path]
+        if plain is not None:
+            dense = _plain(dense, plain, whole_units=num > 1)
+        if plain is not None and num == 1:
+            found = by_pixels(dense, plain, (low, high))
+        else:
+            found = cluster(dense, num, (low, high), tolerance=tolerance)
         needed = min_support if num > 1 else 1
         good = found.support >= needed
         inputs = jnp.where(good[:, None], found.inputs, 0.0)
@@ -111,24 +119,50 @@ def linear_layer(
             score = gradient_distance(target, key, params, update, batch)
         else:
             score = visible_distance(target, key, params, update, batch, shown)
-        status = jnp.where(good.all(), Status.OK, Status.GAVE_UP)
+        whole = (good & (found.known == 1)).all()
+        status = jnp.where(whole, Status.OK, Status.GAVE_UP)
         finite = jnp.isfinite(score)
         status = jnp.where(finite, status, Status.DIVERGED).astype(jnp.int32)
         stats = {
             "support": found.support,
+            "known": found.known,
             "num_found": good.sum(),
-            "residual": unexplained(dense, jnp.where(good[:, None], found.inputs, 0.0)),
+            "residual": unexplained(
+                dense, jnp.where(good[:, None], found.inputs, 0.0), plain
+            ),
         }
         return Reconstruction(batch, jnp.where(finite, score, jnp.inf), status, stats)
 
     return attack_fn
 
 
-def _plain_units(dense: Dense, shown: Dense) -> Dense:
-    """The layer with zeros for each unit of which anything is encrypted."""
+def _plain(dense: Dense, shown: Dense, *, whole_units: bool) -> Dense:
+    """The layer with zeros for what is hidden, or for units of which anything is."""
     assert dense.bias is not None and shown.bias is not None
-    plain = shown.kernel.all(0) & shown.bias
-    return Dense(jnp.where(plain, dense.kernel, 0.0), jnp.where(plain, dense.bias, 0.0))
+    units = shown.kernel.all(0) & shown.bias
+    kernel, bias = (units, units) if whole_units else (shown.kernel, shown.bias)
+    return Dense(jnp.where(kernel, dense.kernel, 0.0), jnp.where(bias, dense.bias, 0.0))
+
+
+def by_pixels(dense: Dense, shown: Dense, box: tuple[jax.Array, jax.Array]) -> Clusters:
+    """The input of a batch of one, from whichever units show a number of it.
+
+    Args:
+      dense: the layer's gradient, kernel `[D, H]` and bias `[H]`, 0 where hidden.
+      shown: bools like it, True where plain.
+      box: lowest and highest value of an input, `[D]` each.
+    """
+    inputs, known = read_pixels(dense, shown)
+    known &= (inputs >= box[0]) & (inputs <= box[1])
+    mean = jnp.sum(inputs, where=known) / jnp.maximum(known.sum(), 1)
+    assert shown.bias is not None and dense.bias is not None
+    members = shown.bias & (dense.bias != 0) & (shown.kernel & known[:, None]).any(0)
+    return Clusters(
+        jnp.where(known, inputs, mean)[None],
+        members[None],
+        members.sum(dtype=jnp.int32)[None],
+        known.mean()[None],
+    )
 
 
 def cluster(
@@ -173,24 +207,35 @@ def cluster(
         return free & ~members, (point, members, count)
 
     _, groups = jax.lax.scan(take, candidate, length=num_examples)
-    return Clusters(groups[0], groups[1], groups[2].astype(jnp.int32))
+    inputs, members, support = groups
+    return Clusters(
+        inputs, members, support.astype(jnp.int32), (support > 0).astype(inputs.dtype)
+    )
 
 
-def unexplained(dense: Dense, inputs: jax.Array) -> jax.Array:
+def unexplained(
+    dense: Dense, inputs: jax.Array, shown: Dense | None = None
+) -> jax.Array:
     """`[]`, the share of the layer's gradient outside the span of the inputs `[N, D]`.
 
     The bias joins as one more entry of 1 in every input: mixtures of the truth pass,
-    inputs that belong to no example do not.
+    inputs that belong to no example do not. Of a batch of one whose layer is hidden in
+    part, what is `shown` beside its bias.
     """
     kernel, bias = dense
     assert bias is not None
+    tiny = jnp.finfo(kernel.dtype).tiny
+    if shown is not None and shown.bias is not None and len(inputs) == 1:
+        plain = shown.kernel & shown.bias
+        left = jnp.where(plain, kernel - inputs[0][:, None] * bias, 0.0)
+        size = jnp.linalg.norm(jnp.where(plain, kernel, 0.0))
+        return jnp.linalg.norm(left) / jnp.maximum(size, tiny)
     rows = jnp.concatenate([kernel, bias[None]])
     # A missing input is zero and must not bring in the bias direction.
     present = (inputs != 0).any(1).astype(inputs.dtype)
     basis = jnp.concatenate([inputs, present[:, None]], axis=1).T
     weights = jnp.linalg.lstsq(basis, rows)[0]
     left = rows - basis @ weights
-    tiny = jnp.finfo(rows.dtype).tiny
     return jnp.linalg.norm(left) / jnp.maximum(jnp.linalg.norm(rows), tiny)
 
 

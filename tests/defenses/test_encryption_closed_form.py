@@ -1,5 +1,7 @@
 """Closed forms on an update of which a part is encrypted."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from jaxinv.defenses.encryption import encryption
 from jaxinv.errors import InputError
 from jaxinv.layers import Dense
 from jaxinv.observation import mean_gradient
-from jaxinv.target import ChainLayer, cross_entropy, from_function
+from jaxinv.target import Batch, ChainLayer, cross_entropy, from_function
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -35,21 +37,35 @@ def test_one_plain_unit_of_the_first_layer_gives_the_input_away(planted_image):
     assert read.status == Status.OK and read.stats["support"][0] == 1
     np.testing.assert_allclose(read.batch.inputs, batch.inputs, atol=1e-4)
     assert float(read.score) < 1e-6
-    # A single number of the column hides the unit, and the layer the input.
-    for changed in ("kernel", "bias"):
-        less = jax.tree.map(np.copy, mask)
-        less["linear0"][changed][..., unit].flat[0] = True
-        less["linear0"][changed][(0, unit) if changed == "kernel" else unit] = True
-        lost = found(KEY, hide(seen, less))
-        assert lost.status == Status.GAVE_UP and not np.any(lost.batch.inputs)
+    assert read.stats["known"] == 1 and read.stats["residual"] < 1e-4
+    # A number of the column hides a number of the input, and the bias all of them.
+    less = jax.tree.map(np.copy, mask)
+    less["linear0"]["kernel"][0, unit] = True
+    partly = found(KEY, hide(seen, less))
+    assert partly.status == Status.GAVE_UP
+    assert partly.stats["known"] == pytest.approx(15 / 16)
+    truth = np.ravel(batch.inputs)
+    np.testing.assert_allclose(np.ravel(partly.batch.inputs)[1:], truth[1:], atol=1e-4)
+    assert np.ravel(partly.batch.inputs)[0] == pytest.approx(truth[1:].mean(), abs=1e-4)
+    less["linear0"]["bias"][unit] = True
+    lost = found(KEY, hide(seen, less))
+    assert lost.status == Status.GAVE_UP and not np.any(lost.batch.inputs)
+    whole = jax.tree.map(np.zeros_like, mask)
+    whole["linear0"] = jax.tree.map(np.ones_like, whole["linear0"])
+    assert found(KEY, hide(seen, whole)).status == Status.GAVE_UP
     # A tenth of the largest numbers of all, and one plain unit that has a gradient.
     defended = encryption(SEND, target, ratio=0.1)
     few = simulate(KEY, target, params, batch, release=defended, grant=SEEN)
     np.testing.assert_allclose(found(KEY, few).batch.inputs, batch.inputs, atol=1e-4)
-    # Pixels in different units do as well, of which none is plain.
+
+
+def test_numbers_in_different_units_give_the_input_away(planted_image):
+    target, params, batch = planted_image
+    seen = simulate(KEY, target, params, batch, release=SEND)
+    first = jax.tree.map(lambda leaf: leaf[0], seen.update)["linear0"]
+    unit = int(jnp.argmax(jnp.abs(first["bias"])))
     each = np.random.default_rng(0).permuted(np.eye(16, 8, dtype=bool), axis=1)
     each[:, unit] |= ~each.any(1)
-    first = jax.tree.map(lambda leaf: leaf[0], seen.update)["linear0"]
     plain = Dense(jnp.asarray(each), jnp.ones(8, bool))
     values = Dense(jnp.where(each, first["kernel"], jnp.nan), first["bias"])
     pixels, known = read_pixels(values, plain)
@@ -59,9 +75,31 @@ def test_one_plain_unit_of_the_first_layer_gives_the_input_away(planted_image):
         pixels, np.where(alive, np.ravel(batch.inputs), 0), atol=1e-4
     )
     assert alive.any() and not each.all(0).any()
-    whole = jax.tree.map(np.zeros_like, mask)
-    whole["linear0"] = jax.tree.map(np.ones_like, whole["linear0"])
-    assert found(KEY, hide(seen, whole)).status == Status.GAVE_UP
+    # The attack reads them so, and nothing of another client's numbers.
+    mask = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], bool), seen.update)
+    mask["linear0"]["kernel"] = ~each
+    attack = jax.jit(linear_layer(target))
+    found = attack(KEY, hide(seen, mask))
+    assert found.stats["known"] == pytest.approx(alive.mean())
+    off = np.abs(np.ravel(found.batch.inputs - batch.inputs))
+    assert off[alive].max() < 1e-4
+    wrong = jax.tree.map(lambda leaf: draw(5, *leaf.shape), seen.update)
+    lost = attack(KEY, hide(dataclasses.replace(seen, update=wrong), mask))
+    assert lost.status == Status.GAVE_UP and float(lost.score) > 0.5
+    assert lost.stats["known"] < 1
+
+
+def test_of_a_larger_batch_whole_units_count(planted_image):
+    target, params, _ = planted_image
+    two = Batch(jax.random.uniform(KEY, (2, 4, 4, 1)), jnp.array([0, 2]))
+    seen = simulate(KEY, target, params, two, release=SEND)
+    mask = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], bool), seen.update)
+    attack = jax.jit(linear_layer(target, min_support=1))
+    whole = attack(KEY, hide(seen, mask))
+    mask["linear0"]["kernel"][0] = True  # a number of every unit
+    none = attack(KEY, hide(seen, mask))
+    assert none.status == Status.GAVE_UP and not np.any(none.stats["support"])
+    assert np.all(none.stats["known"] == 0) and np.any(whole.stats["support"])
 
 
 def test_zeros_for_hidden_numbers_deceive_who_does_not_know_of_them(planted_image):

@@ -1,0 +1,60 @@
+"""The tables of DEFENSES.md, from files of `python -m bench defenses`.
+
+python -m bench defenses_table bench/results/defenses-convnet-cpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SHORT = {
+    "inverting_gradients": "IG",
+    "cosine_lbfgs": "L-BFGS",
+    "dlg": "DLG",
+    "linear_layer": "closed form",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints one table; several files of one model are joined, each row once."""
+    parser = argparse.ArgumentParser(prog="python -m bench defenses_table")
+    parser.add_argument("files", nargs="+", type=Path)
+    rows: dict[str, dict[str, Any]] = {}
+    for path in parser.parse_args(argv).files:
+        for row in json.loads(path.read_text("utf-8"))["rows"]:
+            rows.setdefault(row["defense"], row)
+    attacks = list(
+        dict.fromkeys(a["attack"] for row in rows.values() for a in row["attempts"])
+    )
+    titles = [f"{SHORT.get(name, name)}: blind, knowing" for name in attacks]
+    print("| defence | accuracy |", *(f"{t} |" for t in titles), "strongest |")
+    print("|---" * (len(attacks) + 3) + "|")
+    for name, row in rows.items():
+        cells = [_attempts(row, attack) for attack in attacks]
+        print(f"| `{name}` | {_percent(row)} |", *(f"{c} |" for c in cells), _best(row))
+    return 0
+
+
+def _percent(row: dict[str, Any]) -> str:
+    seeds = ", ".join(f"{100 * one:.1f}" for one in row["accuracy_of_seeds"])
+    return f"{100 * row['accuracy']:.1f} % ({seeds})"
+
+
+def _attempts(row: dict[str, Any], attack: str) -> str:
+    """PSNR of both attackers; one number where knowing changes nothing."""
+    found = {a["attacker"]: a for a in row["attempts"] if a["attack"] == attack}
+    order = [found[name] for name in ("blind", "adaptive") if name in found]
+    return ", ".join("-" if a["psnr"] is None else f"{a['psnr']:.1f}" for a in order)
+
+
+def _best(row: dict[str, Any]) -> str:
+    best = row["strongest"]
+    if best["psnr"] is None:
+        return "- |"
+    low, high = best["psnr_interval"]
+    told = f"**{best['psnr']:.1f} dB** ({low:.1f} to {high:.1f})"
+    return f"{told}, {100 * best['identified']:.0f} % identified |"
