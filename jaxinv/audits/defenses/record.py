@@ -50,6 +50,7 @@ def record(
         "seed": config.seed,
         "rows": entries,
         "num_examples": config.num_examples,
+        "chance": 1.0 / len(data.x),
         "num_test": num_test,
         "ceiling": CEILING,
         "training": {

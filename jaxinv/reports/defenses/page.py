@@ -48,7 +48,7 @@ def render(result: Comparison, verdict: Verdict) -> str:
         verdict=verdict,
         plots=plots,
         plots_missing=missing,
-        holding=[row["defense"] for row in report["rows"] if holds(row)],
+        holding=[row["defense"] for row in report["rows"] if holds(row, report)],
         cheap=[row["defense"] for row in report["rows"] if affordable(row)],
         recognisable=LIMITS["recognisable"][0],
         affordable=AFFORDABLE,

@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxinv.audits.defenses.config import NONE
-from jaxinv.reports.images.verdict import LIMITS
+from jaxinv.reports.images.verdict import LIMITS, LUCK, luck
 from jaxinv.reports.verdict import Verdict, count
 
 AFFORDABLE = 0.02
 """Accuracy that a defence may cost and still be called so, as a share of 1."""
 
 
-def holds(row: Mapping[str, Any]) -> bool:
-    """Whether the strongest attack's mean PSNR stays below what is recognisable."""
-    psnr = row["strongest"]["psnr"]
-    return psnr is None or psnr < LIMITS["recognisable"][0]
+def holds(row: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+    """Whether no attack on a row recovers or singles out what luck does not explain.
+
+    That is: the mean PSNR of each stays below what is recognisable, and no more
+    pictures lie closest to their original than guessing would place there.
+    """
+    n, chance = report["num_examples"], report["chance"]
+    for one in row["attempts"]:
+        if one["psnr"] is not None and one["psnr"] >= LIMITS["recognisable"][0]:
+            return False
+        if luck(round((one["identified"] or 0) * n), n, chance) < LUCK:
+            return False
+    return True
 
 
 def affordable(row: Mapping[str, Any]) -> bool:
@@ -32,14 +41,16 @@ def judge(report: Mapping[str, Any]) -> Verdict:
         headline = "No defence was finished; there is nothing to judge."
         return Verdict("none", headline, ())
     details = list(_details(report, plain, rows))
-    if plain is not None and holds(plain):
+    if plain is not None and holds(plain, report):
         headline = (
             "These attacks recover little even without a defence; they cannot tell "
             "good defences from bad ones."
         )
         return Verdict("none", headline, tuple(details))
-    good = [row["defense"] for row in rows if holds(row) and affordable(row)]
-    dear = [row["defense"] for row in rows if holds(row) and not affordable(row)]
+    good = [row["defense"] for row in rows if holds(row, report) and affordable(row)]
+    dear = [
+        row["defense"] for row in rows if holds(row, report) and not affordable(row)
+    ]
     if good:
         verb = "holds" if len(good) == 1 else "hold"
         headline = (

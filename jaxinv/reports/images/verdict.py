@@ -54,7 +54,7 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     traces = ratings.count("traces")
     identified = sum(bool(example.get("identified")) for example in examples)
     chance = report["summary"].get("chance")
-    above = chance is not None and _luck(identified, n, chance) < LUCK
+    above = chance is not None and luck(identified, n, chance) < LUCK
     images = count(n, "image")
     which = "The image was" if n == 1 else f"{seen} of {images} {were(seen)}"
     if exact == n:
@@ -125,7 +125,7 @@ def _details(
     return found
 
 
-def _luck(hits: int, n: int, chance: float) -> float:
+def luck(hits: int, n: int, chance: float) -> float:
     """Probability of at least `hits` of `n` by guessing."""
     return sum(
         math.comb(n, k) * chance**k * (1 - chance) ** (n - k)
