@@ -18,9 +18,9 @@ import numpy as np
 
 from jaxinv import defenses, models
 from jaxinv.audits.defenses.config import CompareConfig
-from jaxinv.audits.defenses.record import record
-from jaxinv.audits.defenses.utility import Utility, utility
-from jaxinv.audits.images.audit import AuditResult, run_audit, spec_of
+from jaxinv.audits.defenses.record import Row, record
+from jaxinv.audits.defenses.utility import utility
+from jaxinv.audits.images.audit import run_audit, spec_of
 from jaxinv.audits.progress import Progress
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
@@ -30,20 +30,6 @@ from jaxinv.target import Batch, Target
 
 HELD_OUT = 0.2
 """Share of the data that nobody trains on."""
-
-
-@dataclass
-class Row:
-    """One defence."""
-
-    name: str
-    """As it was asked for."""
-    audits: list[AuditResult]
-    """One for each attack."""
-    utility: Utility
-    """Of the trainings under it."""
-    seconds: tuple[float, float]
-    """Spent on the attacks, and on the trainings."""
 
 
 @dataclass

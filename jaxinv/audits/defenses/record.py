@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxinv.attacks import ATTACKS
 from jaxinv.audits.defenses.config import NONE, CompareConfig
+from jaxinv.audits.defenses.utility import Utility
 from jaxinv.audits.facts import interval, number, versions
+from jaxinv.audits.images.audit import AuditResult
 from jaxinv.data import ImageData
-
-if TYPE_CHECKING:
-    from jaxinv.audits.defenses.compare import Row
 
 CEILING = 50.0
 """dB; an image recovered better than this counts as this: no eye tells them apart, and
 one exact number of many should not make their mean."""
+
+
+@dataclass
+class Row:
+    """One defence."""
+
+    name: str
+    """As it was asked for."""
+    audits: list[AuditResult]
+    """One for each attack."""
+    utility: Utility
+    """Of the trainings under it."""
+    seconds: tuple[float, float]
+    """Spent on the attacks, and on the trainings."""
 
 
 def record(
