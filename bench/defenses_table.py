@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
         dict.fromkeys(a["attack"] for row in rows.values() for a in row["attempts"])
     )
     titles = [f"{SHORT.get(name, name)}: blind, knowing" for name in attacks]
-    print("| defence | accuracy |", *(f"{t} |" for t in titles), "strongest |")
-    print("|---" * (len(attacks) + 3) + "|")
+    print("| defence | accuracy |", *(f"{t} |" for t in titles), "best | singled out |")
+    print("|---" * (len(attacks) + 4) + "|")
     for name, row in rows.items():
         cells = [_attempts(row, attack) for attack in attacks]
         print(f"| `{name}` | {_percent(row)} |", *(f"{c} |" for c in cells), _best(row))
@@ -52,9 +52,13 @@ def _attempts(row: dict[str, Any], attack: str) -> str:
 
 
 def _best(row: dict[str, Any]) -> str:
+    """The highest mean PSNR, and the most pictures singled out, each of any attempt."""
     best = row["strongest"]
-    if best["psnr"] is None:
-        return "- |"
-    low, high = best["psnr_interval"]
-    told = f"**{best['psnr']:.1f} dB** ({low:.1f} to {high:.1f})"
-    return f"{told}, {100 * best['identified']:.0f} % identified |"
+    told = "-"
+    if best["psnr"] is not None:
+        low, high = best["psnr_interval"]
+        told = f"{best['psnr']:.1f} ({low:.1f} to {high:.1f})"
+    most = max(row["attempts"], key=lambda one: one["identified"] or 0)
+    share = f"{100 * (most['identified'] or 0):.0f} %"
+    by = f", {SHORT.get(most['attack'], most['attack'])}" if most["identified"] else ""
+    return f"{told} | {share}{by} |"

@@ -52,6 +52,11 @@ def test_a_defence_holds_where_nothing_is_recognised_or_singled_out(
 def test_of_few_images_in_a_small_pool_one_may_be_luck():
     one = row("sign", 12.0, 1 / 16)
     assert holds(one, {**report(one), "chance": 1 / 20})
+    # Of two attempts one is twice as likely to be lucky.
+    twice = row("sign", 12.0, 1 / 16, blind=9.0)
+    assert holds(twice, report(twice)) and not holds(
+        row("sign", 9, 1 / 16), report(one)
+    )
 
 
 def test_the_weaker_attempt_counts_if_it_singles_out():

@@ -17,13 +17,15 @@ def holds(row: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
     """Whether no attack on a row recovers or singles out what luck does not explain.
 
     That is: the mean PSNR of each stays below what is recognisable, and no more
-    pictures lie closest to their original than guessing would place there.
+    pictures lie closest to their original than guessing would place there in as many
+    attempts (Bonferroni).
     """
     n, chance = report["num_examples"], report["chance"]
+    unlikely = LUCK / len(row["attempts"])
     for one in row["attempts"]:
         if one["psnr"] is not None and one["psnr"] >= LIMITS["recognisable"][0]:
             return False
-        if luck(round((one["identified"] or 0) * n), n, chance) < LUCK:
+        if luck(round((one["identified"] or 0) * n), n, chance) < unlikely:
             return False
     return True
 
