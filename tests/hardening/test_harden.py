@@ -1,5 +1,7 @@
 """The whole optimisation on a small model: budget, compiles, direction, arguments."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,12 @@ def test_without_a_budget_the_weight_of_utility_sets_the_noise():
     )
 
 
+def learned(start, privacy, constraint, num_steps):
+    options = {"num_clients": 4, "optimizer": optax.adam(0.2)}
+    run = partial(harden, num_steps=num_steps, constraint=constraint, **options)
+    return jax.jit(lambda key: run(key, start, privacy, clients))(jax.random.key(0))
+
+
 def test_noise_learned_against_an_attack_hides_more_and_keeps_the_budget():
     """Most of the budget first lies where noise hides nothing."""
     constraint = noise_budget({"a": 9.0, "b": 9.0}, 0.09)
@@ -134,18 +142,7 @@ def test_noise_learned_against_an_attack_hides_more_and_keeps_the_budget():
         TARGET, noisy, lambda std, batch: matched(matching.equal, batch)
     )
     start = constraint.invert({"a": jnp.asarray(0.01), "b": jnp.asarray(0.0995)})
-    found = jax.jit(
-        lambda key: harden(
-            key,
-            start,
-            privacy,
-            clients,
-            num_steps=40,
-            num_clients=4,
-            constraint=constraint,
-            optimizer=optax.adam(0.2),
-        )
-    )(jax.random.key(0))
+    found = learned(start, privacy, constraint, num_steps=40)
     std = found.parameters
     assert float(std["a"]) ** 2 + float(std["b"]) ** 2 == pytest.approx(0.01, rel=1e-4)
     history = np.asarray(found.history["privacy"])
@@ -181,18 +178,8 @@ def test_what_is_hidden_has_no_weight_and_a_mask_can_be_learned():
 
     constraint = mask_budget({"a": 1.0, "b": 1.0}, 0.5)
     privacy = through_steps(TARGET, lambda masks: RELEASE, attack)
-    found = jax.jit(
-        lambda key: harden(
-            key,
-            {"a": jnp.asarray(0.0), "b": jnp.asarray(0.0)},
-            privacy,
-            clients,
-            num_steps=30,
-            num_clients=4,
-            constraint=constraint,
-            optimizer=optax.adam(0.2),
-        )
-    )(jax.random.key(0))
+    start = {"a": jnp.asarray(0.0), "b": jnp.asarray(0.0)}
+    found = learned(start, privacy, constraint, num_steps=30)
     masks = {name: float(m) for name, m in found.parameters.items()}
     assert masks["a"] + masks["b"] == pytest.approx(1, rel=1e-4)
     assert masks["a"] > 0.7
