@@ -11,7 +11,7 @@ CIFAR-10 images, batch of one, models as initialised. Parts:
     attacks   PSNR on the LeNet: undefended, blind, averaged uploads, an attacker who
               averages over draws, and who matches norms and right angles of T uploads
     long      two of them with more steps
-    convnet   the same in short on the ConvNet
+    convnet   undefended, blind and from T uploads on the ConvNet
     utility   accuracy where CENSOR is always on, at first, and never
 """
 
@@ -91,8 +91,8 @@ def main(argv: Sequence[str]) -> int:
         elif part == "long":
             Cells(models.build("lenet", spec), *few, keep, part).long(2000, 100)
         elif part == "convnet":
-            target = models.build("convnet", spec, width=8)
-            Cells(target, few[0][:4], few[1][:4], keep, part).convnet(150, 100)
+            target = models.build("convnet", spec, width=16)
+            Cells(target, *few, keep, part).convnet(args.steps, args.uploads)
         else:
             _utility(spec, inputs, labels, args, keep)
     if args.picture:

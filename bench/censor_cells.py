@@ -182,14 +182,18 @@ class Cells:
         cell = self.attack(censor_matching(self.target, **options), many)
         cell(f"adaptive, T = {count}", many, self.labels, uploads=count, tv=0.05)
 
-    def convnet(self, steps: int, count: int) -> None:
-        """All cells of the part `convnet`."""
-        plain, many = self.gradients(), self.uploads(count, trials=1)
+    def convnet(self, steps: int, counts: Sequence[int]) -> None:
+        """All cells of the part `convnet`; one total variation for all of them."""
+        tv, most = 0.01, max(counts)
+        plain, many = self.gradients(), self.uploads(most, trials=1)
         first = jax.tree.map(lambda u: u[:, :1], many)
         cell = self.attack(
-            inverting_gradients(self.target, num_steps=steps, tv=0.01), plain
+            inverting_gradients(self.target, num_steps=steps, tv=tv), plain
         )
         cell("undefended", plain, self.labels)
         cell("blind", first, self.labels)
-        matching = censor_matching(self.target, num_steps=steps, tv=0.05)
-        self.attack(matching, many)(f"adaptive, T = {count}", many, self.labels)
+        for count in counts:
+            used = jax.tree.map(lambda u, n=count: u[:, :n], many)
+            matching = censor_matching(self.target, num_steps=steps, tv=tv)
+            cell = self.attack(matching, used)
+            cell(f"adaptive, T = {count}", used, self.labels, uploads=count, tv=tv)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxinv.attacks.base import Attack, Reconstruction
 from jaxinv.memory import starts_at_once
@@ -18,7 +20,7 @@ class Program(NamedTuple):
     """Compiled for `chunk` starts; every leaf of a state has that as leading axis."""
 
     chunk: int
-    """Starts that advance together."""
+    """Starts that advance together, on all devices."""
     init: Callable[[Observation, Any], Any]
     """`(observation, (keys, options)) -> states`, leaves `[chunk, ...]`."""
     advance: Callable[[Observation, Any, jax.Array], tuple[Any, jax.Array]]
@@ -30,6 +32,8 @@ class Program(NamedTuple):
     """`(observation, options, found) -> found`, of one start; see `Attack`."""
     state_bytes: int
     """Of one start's state."""
+    states: Any
+    """Shapes of what `init` returns."""
 
 
 def compile_program(
@@ -42,6 +46,8 @@ def compile_program(
     chunk: int | None = None,
     precision: str | None = None,
     certifies: bool = False,
+    each_its_own: bool = False,
+    mesh: Mesh | None = None,
 ) -> Program:
     """Traces one start, decides how many fit, and compiles for so many.
 
@@ -49,12 +55,17 @@ def compile_program(
       make: `(**options) -> Attack`, of one start.
       key: one, for its shape.
       options: shapes of one start's hyper-parameters.
-      observation: for its shapes.
+      observation: of one client, for its shapes.
       num: starts wanted in all.
       chunk: starts to compile for; None lets `jaxinv.memory` decide.
       precision: of the steps, see `jaxinv.precision`; the caller is within its
         `numerics`.
       certifies: whether the attack has something to say of its winner.
+      each_its_own: whether each start attacks a client of its own, all sent the same
+        params: update and knowledge of the compiled functions' observation then carry
+        a leading axis `[chunk]`.
+      mesh: of one axis, over whose devices the starts are divided; the chunk is then a
+        multiple of their number. None is the default device.
     """
 
     def init(observation: Observation, start: Any) -> Any:
@@ -74,7 +85,11 @@ def compile_program(
     leaves, structure = jax.tree.flatten(one)
     # Traced once: what is read for its memory is what is compiled.
     closed, (_, score) = jax.make_jaxpr(step, return_shape=True)(observation, one)
-    chunk = min(num, chunk or starts_at_once(closed, len(leaves), num))
+    axes = _axes(observation, each_its_own)
+    own = jax.tree.leaves((observation.update, observation.known))
+    moving = len(leaves) + (len(own) if each_its_own else 0)
+    devices = 1 if mesh is None else mesh.size
+    share = min(-(-num // devices), _share(chunk, devices, closed, moving, num))
 
     run_step = rounded(precision, closed)
 
@@ -84,11 +99,13 @@ def compile_program(
         return jax.tree.unflatten(structure, state), score
 
     def each(f: Callable) -> Callable:
-        if chunk > 1:
-            return jax.vmap(f, (None, 0))
+        if share > 1:
+            return jax.vmap(f, (axes, 0))
 
         # One start without the axis, so that no product becomes a batched one.
         def alone(observation: Observation, states: Any) -> Any:
+            if each_its_own:
+                observation = _first(observation)
             out = f(observation, jax.tree.map(lambda x: x[0], states))
             return jax.tree.map(lambda x: x[None], out)
 
@@ -98,31 +115,83 @@ def compile_program(
         def body(_: jax.Array, carry: Any) -> Any:
             return each(traced)(observation, carry[0])
 
-        worst = jnp.full((chunk,), jnp.inf, score.dtype)
+        worst = jnp.full((share,), jnp.inf, score.dtype)
         return jax.lax.fori_loop(0, count, body, (states, worst))
-
-    starts = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((chunk, *x.shape), x.dtype), (key, options)
-    )
-    states = jax.eval_shape(each(init), observation, starts)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
 
     def certify(observation: Observation, options: Any, found: Reconstruction) -> Any:
         certify_ = make(**options).certify
         assert certify_ is not None
         return certify_(observation, found)
 
-    def compiled(f: Callable, *args: Any, **kwargs: Any) -> Callable:
-        return jax.jit(f, **kwargs).lower(observation, *args).compile()
+    def many(x: Any) -> jax.ShapeDtypeStruct:
+        shape = (share * devices, *x.shape)
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=divided)
 
+    divided = shared = None
+    if mesh is not None:
+        divided = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+        shared = NamedSharding(mesh, PartitionSpec())
+
+    def alike(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shared)
+
+    def compiled(f: Callable, *args: Any, **kwargs: Any) -> Callable:
+        if mesh is not None:
+            # No device needs another: each runs the program on its own starts.
+            starts = PartitionSpec(*mesh.axis_names)
+            seen = jax.tree.map(
+                lambda axis: PartitionSpec() if axis is None else starts,
+                axes,
+                is_leaf=lambda axis: axis is None,
+            )
+            rest = [PartitionSpec()] * (len(args) - 1)
+            specs = (seen, starts, *rest)
+            f = jax.shard_map(
+                f, mesh=mesh, in_specs=specs, out_specs=starts, check_vma=False
+            )
+        return jax.jit(f, **kwargs).lower(sent, *args).compile()
+
+    sent = jax.tree.map(alike, observation)
+    if each_its_own:
+        own = jax.tree.map(many, (observation.update, observation.known))
+        sent = dataclasses.replace(sent, update=own[0], known=own[1])
+    starts = jax.tree.map(many, (key, options))
+    states = jax.tree.map(many, one)
+    count = jax.ShapeDtypeStruct((), jnp.int32, sharding=shared)
     return Program(
-        chunk,
+        share * devices,
         compiled(each(init), starts),
         # Donated: the states of a batch of starts are held once, not twice.
         compiled(advance, states, count, donate_argnums=1),
         compiled(each(finish), states),
-        compiled(certify, one[0], jax.eval_shape(finish, observation, one))
+        jax.jit(certify)
+        .lower(observation, one[0], jax.eval_shape(finish, observation, one))
+        .compile()
         if certifies
         else None,
         sum(x.size * x.dtype.itemsize for x in leaves),
+        states,
     )
+
+
+def _share(chunk: int | None, devices: int, closed: Any, moving: int, num: int) -> int:
+    """Starts of one device."""
+    if chunk is not None:
+        return max(1, chunk // devices)
+    return starts_at_once(closed, moving, -(-num // devices))
+
+
+def _axes(observation: Observation, each_its_own: bool) -> Any:
+    """Over what `vmap` maps, as a prefix of the observation."""
+    if not each_its_own:
+        return None
+    none = jax.tree.map(lambda _: None, observation)
+    mapped = jax.tree.map(lambda _: 0, (observation.update, observation.known))
+    return dataclasses.replace(none, update=mapped[0], known=mapped[1])
+
+
+def _first(observation: Observation) -> Observation:
+    update, known = jax.tree.map(
+        lambda x: x[0], (observation.update, observation.known)
+    )
+    return dataclasses.replace(observation, update=update, known=known)

@@ -135,6 +135,24 @@ def build(name: str, target: Target, **options: Any) -> Attack:
       InputError: the name or an option is unknown (with the nearest ones), or an
         option is out of range.
     """
+    return maker(name, target, **options)()
+
+
+def maker(name: str, target: Target, **options: Any) -> Callable[..., Attack]:
+    """What makes an attack of hyper-parameters that are still open.
+
+    Args:
+      name: a key of `ATTACKS`.
+      target: the model under attack.
+      **options: those that are settled.
+
+    Returns:
+      `(**open) -> Attack`, for `jaxinv.Runner` and whoever else gives each start its
+      own.
+
+    Raises:
+      InputError: as `build`.
+    """
     if name not in ATTACKS:
         raise InputError(f"attack is {name!r}; {nearest(name, ATTACKS)}")
     make = ATTACKS[name].make
@@ -142,8 +160,12 @@ def build(name: str, target: Target, **options: Any) -> Attack:
     labels = options.get("labels")
     if isinstance(labels, str) and labels not in LABEL_WAYS:
         options["labels"] = label_rule(labels, target)
-    made = make(target, **options)
-    return made if isinstance(made, Attack) else closed_form(made)
+
+    def made(**more: Any) -> Attack:
+        attack = make(target, **options, **more)
+        return attack if isinstance(attack, Attack) else closed_form(attack)
+
+    return made
 
 
 def has_loop(name: str) -> bool:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv import attacks, defenses, models
-from jaxinv.audits.images.attacker import Attacker
+from jaxinv.audits.images.attacker import Attacker, Threat, threats
 from jaxinv.audits.images.config import AuditConfig
 from jaxinv.audits.images.judge import Curve, ExamplePictures, Judge
 from jaxinv.audits.images.record import record
@@ -30,7 +30,6 @@ from jaxinv.errors import InputError
 from jaxinv.fedavg import FedAvg
 from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
-from jaxinv.local_training import LocalTraining
 from jaxinv.metrics import load_lpips
 from jaxinv.release import Release, gradient
 from jaxinv.run import Runner
@@ -79,8 +78,8 @@ def run_audit(
     target = models.build(
         str(config.target), spec_of(config, data), **config.target_options
     )
-    release = _release(config, target)
-    chain = config.chain()
+    # A client's work is not what is timed or audited, so it is compiled apart.
+    release, client = client_of(config, target)
     attackers = _attackers(
         config, target, release, {} if compiled is None else compiled
     )
@@ -90,8 +89,6 @@ def run_audit(
     params = jax.jit(target.init)(key_params)
 
     starts = range(0, config.num_examples, config.batch_size)
-    # A client's work is not what is timed or audited, so it is compiled apart.
-    client = _client(defenses.build(chain, release, target), config.local_training())
     parts = [(start, attacker) for start in starts for attacker in attackers]
 
     def one_part(index: int, stop: threading.Event) -> None:
@@ -151,54 +148,33 @@ def spec_of(config: AuditConfig, data: ImageData) -> Spec:
     return Spec(tuple(data.x.shape[1:]), num_classes, mean, std)
 
 
-def _release(config: AuditConfig, target: Target) -> Release:
-    """What the client does: one gradient, or local training."""
-    local, one = config.local_training(), gradient(target.loss)
-    return one if local is None else FedAvg(one.loss, local)
-
-
-def _client(release: Release, local: LocalTraining | None) -> Client:
-    masked = getattr(release, "masked", None)
-    return Client(jax.jit(release), local, masked and jax.jit(masked))
+def client_of(config: AuditConfig, target: Target) -> tuple[Release, Client]:
+    """What the client does before its defences, and the client with them, compiled."""
+    local, release = config.local_training(), gradient(target.loss)
+    if local is not None:
+        release = FedAvg(release.loss, local)
+    defended = defenses.build(config.chain(), release, target)
+    masked = getattr(defended, "masked", None)
+    return release, Client(jax.jit(defended), local, masked and jax.jit(masked))
 
 
 def _attackers(
     config: AuditConfig, target: Target, release: Release, compiled: dict[str, Runner]
 ) -> list[Attacker]:
-    """The blind one, and beside it the one who knows the defences, if that differs."""
-    chain, granted = config.chain(), config.granted()
-    default = release if config.local_lr is not None else None
-    if "blind" not in compiled:
-        compiled["blind"] = _runner(config, target, default)
-    blind = Attacker("blind", granted, compiled["blind"])
-    if not chain:
-        return [blind]
-    if defenses.hides(chain):
-        granted = (*granted, "visible")
-    elif not defenses.matched(chain):
-        # In the mean such defences do nothing: who knows them can do no better.
-        return [blind]
-    known = defenses.build_known(chain, release, target, draws=config.draws)
-    if known is release:
-        known = default
-    elif not attacks.has_loop(config.attack):
-        return [blind]
-    return [blind, Attacker("adaptive", granted, _runner(config, target, known))]
+    """Everyone who attacks; who does not know the defence shares what was compiled."""
+    found = []
+    for threat in threats(config, target, release):
+        if threat.name == "blind":
+            runner = compiled.setdefault("blind", _runner(config, target, threat))
+        else:
+            runner = _runner(config, target, threat)
+        found.append(Attacker(threat.name, threat.granted, runner))
+    return found
 
 
-def _runner(config: AuditConfig, target: Target, release: Release | None) -> Runner:
+def _runner(config: AuditConfig, target: Target, threat: Threat) -> Runner:
     """The attack with its restarts, on what it takes the client to do."""
-    options = dict(config.attack_options)
-    if release is not None and attacks.has_loop(config.attack):
-        options["release"] = release
-    if config.iterations is not None:
-        if not attacks.has_loop(config.attack):
-            raise InputError(
-                f"iterations is {config.iterations}; {config.attack} is a closed form "
-                "and takes no steps"
-            )
-        options["num_steps"] = config.iterations
-    attack = attacks.build(config.attack, target, **options)
+    attack = attacks.build(config.attack, target, **threat.options(config))
     num = config.restarts if attack.num_steps else 1
     each = 4 * config.batch_size * int(np.prod(target.spec.shape))
     keep = int(min(num, max(1, _KEPT_BYTES // each)))
