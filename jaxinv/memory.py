@@ -13,7 +13,9 @@ convolutions (best at 8 MiB, a quarter slower at 32) and dense layers (best at 1
 shared weights are read once for all starts) are both near their best."""
 
 ACCELERATOR_SHARE = 0.6
-"""Of the free memory of an accelerator; the rest is for what the estimate misses."""
+"""Of an accelerator's memory, whatever of it is free at the moment: a sweep that goes
+on must batch as it did before, to come to the same digits. The rest is for what the
+estimate misses, and for what else is held."""
 
 ACCELERATOR_BYTES = 4 * 2**30
 """Where an accelerator does not say how much it has."""
@@ -48,8 +50,7 @@ def budget() -> int:
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return ACCELERATOR_BYTES
-    free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return int(ACCELERATOR_SHARE * free)
+    return int(ACCELERATOR_SHARE * stats["bytes_limit"])
 
 
 def starts_at_once(closed: Any, moving: int, num: int) -> int:

@@ -34,6 +34,8 @@ class Program(NamedTuple):
     """Of one start's state."""
     states: Any
     """Shapes of what `init` returns."""
+    found: Reconstruction
+    """Shapes of one start's reconstruction."""
 
 
 def compile_program(
@@ -156,7 +158,7 @@ def compile_program(
         own = jax.tree.map(many, (observation.update, observation.known))
         sent = dataclasses.replace(sent, update=own[0], known=own[1])
     starts = jax.tree.map(many, (key, options))
-    states = jax.tree.map(many, one)
+    states, found = jax.tree.map(many, one), jax.eval_shape(finish, observation, one)
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=shared)
     return Program(
         share * devices,
@@ -164,13 +166,12 @@ def compile_program(
         # Donated: the states of a batch of starts are held once, not twice.
         compiled(advance, states, count, donate_argnums=1),
         compiled(each(finish), states),
-        jax.jit(certify)
-        .lower(observation, one[0], jax.eval_shape(finish, observation, one))
-        .compile()
+        jax.jit(certify).lower(observation, one[0], found).compile()
         if certifies
         else None,
         sum(x.size * x.dtype.itemsize for x in leaves),
         states,
+        found,
     )
 
 

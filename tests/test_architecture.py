@@ -33,6 +33,7 @@ FLOORS = [
     {"population"},
     {"run"},
     {"audits"},
+    {"sweeps"},
     {"reports", "cache"},
     {"cli"},
     {"__main__", "__init__"},

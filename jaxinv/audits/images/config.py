@@ -14,7 +14,8 @@ from jaxinv.precision import check_precision
 GRANTABLE = ("labels", "batch_stats")
 """Names in `jaxinv.observation.Knowledge` of what an attacker may be told or not."""
 
-_LOCAL = ("local_steps", "local_epochs", "local_batch", "local_optimizer")
+LOCAL = ("local_lr", "local_steps", "local_epochs", "local_batch", "local_optimizer")
+"""Fields that say how the client trains by itself."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class AuditConfig:
         if self.local_lr is None:
             for f in fields(self):
                 value = getattr(self, f.name)
-                if f.name in _LOCAL and value != f.default:
+                if f.name in LOCAL and value != f.default:
                     raise InputError(
                         f"{f.name} is {value!r} and local_lr None; expected local_lr "
                         "too, the step size of the local training"

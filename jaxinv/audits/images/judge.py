@@ -77,6 +77,8 @@ class Judge:
         """
         self._spec, self._data, self._lpips = spec, data, lpips
         self._pool = jnp.asarray(data.x, jnp.float32) / 255.0
+        # Compiled, for a sweep judges thousands; the pool is no constant of it.
+        self._measure = jax.jit(self._measured)
 
     def __call__(self, chosen: np.ndarray, run: Run) -> Judged:
         """Metrics of one batch: the winner, and apart the restart nearest the truth.
@@ -85,43 +87,57 @@ class Judge:
           chosen: `[N]` where the batch's examples stand in the data.
           run: what the attack returned.
         """
-        truth, found = self._pool[chosen], run.found
-        guess, labels, psnr = self._aligned(truth, found.batch)
+        found = run.found
         kept = found.stats["kept"].batch
-        candidates = [
-            self._aligned(truth, jax.tree.map(lambda leaf, i=i: leaf[i], kept))
-            for i in range(jax.tree.leaves(kept)[0].shape[0])
-        ]
-        oracle = max(
-            candidates, key=lambda c: float(jnp.nan_to_num(c[2], nan=-1).mean())
-        )
-        mse, ssim = metrics.mse(truth, guess), _ssim(truth, guess)
-        rank = metrics.identifiability(guess, self._pool, jnp.asarray(chosen))
-        perceived = self._perceived(truth, guess)
+        measured = self._measure(self._pool, jnp.asarray(chosen), found.batch, kept)
+        measured = jax.device_get(measured)
         examples, pictures = [], []
         for i, index in enumerate(chosen.tolist()):
-            true_label, found_label = int(self._data.y[index]), int(labels[i])
+            one = {name: values[i] for name, values in measured.items()}
+            true_label, found_label = int(self._data.y[index]), int(one["label"])
             example = {
                 "index": index,
-                "psnr": number(psnr[i]),
-                "ssim": number(ssim[i]),
-                "mse": number(mse[i]),
+                "psnr": number(one["psnr"]),
+                "ssim": number(one["ssim"]),
+                "mse": number(one["mse"]),
                 "label_true": true_label,
                 "label_found": found_label,
                 "class_true": _class_name(self._data, true_label),
                 "class_found": _class_name(self._data, found_label),
                 "score": number(found.score),
                 "status": Status(int(found.status)).name,
-                "oracle_psnr": number(oracle[2][i]),
-                "rank": int(rank[i]),
-                "identified": int(rank[i]) == 0,
+                "oracle_psnr": number(one["oracle_psnr"]),
+                "rank": int(one["rank"]),
+                "identified": int(one["rank"]) == 0,
             }
-            if perceived is not None:
-                example["lpips"] = number(perceived[i])
+            if "lpips" in one:
+                example["lpips"] = number(one["lpips"])
             examples.append(example)
-            shown = (_picture(p) for p in (truth[i], guess[i], oracle[0][i]))
+            shown = (_picture(one[name]) for name in ("true", "found", "oracle"))
             pictures.append(ExamplePictures(index, *shown))
         return Judged(run, examples, pictures)
+
+    def _measured(
+        self, pool: jax.Array, chosen: jax.Array, batch: Batch, kept: Batch
+    ) -> dict[str, jax.Array]:
+        """Leaves `[N, ...]`, in the order of the truth."""
+        truth = pool[chosen]
+        guess, labels, psnr = self._aligned(truth, batch)
+        others, _, scores = jax.lax.map(lambda one: self._aligned(truth, one), kept)
+        nearest = jnp.argmax(jnp.nan_to_num(scores, nan=-1.0).mean(-1))
+        found = {
+            "true": truth,
+            "found": guess,
+            "oracle": others[nearest],
+            "label": labels,
+            "psnr": psnr,
+            "oracle_psnr": scores[nearest],
+            "mse": metrics.mse(truth, guess),
+            "ssim": _ssim(truth, guess),
+            "rank": metrics.identifiability(guess, pool, chosen),
+        }
+        perceived = self._perceived(truth, guess)
+        return found if perceived is None else {**found, "lpips": perceived}
 
     def _aligned(self, truth: jax.Array, batch: Batch):
         """Pixels, labels and PSNR of a guess, in the order of the truth."""
@@ -151,6 +167,6 @@ def _class_name(data: ImageData, label: int) -> str:
     return data.class_names[label] if label < data.num_classes else str(label)
 
 
-def _picture(pixels: jax.Array) -> np.ndarray:
+def _picture(pixels: np.ndarray) -> np.ndarray:
     finite = np.nan_to_num(np.asarray(pixels, np.float64), nan=0.0)
     return np.round(np.clip(finite, 0.0, 1.0) * 255).astype(np.uint8)

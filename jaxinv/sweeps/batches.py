@@ -1,0 +1,106 @@
+"""The starts of a group's jobs, as many at a time as the devices like."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxinv.observation import Observation
+from jaxinv.precision import numerics
+from jaxinv.program import Program, compile_program
+from jaxinv.sweeps.devices import placed
+from jaxinv.sweeps.plan import Group, Job
+
+
+class Start(NamedTuple):
+    """One start of one job."""
+
+    job: Job
+    restart: int
+    last: bool
+    """Whether the job has no other after it."""
+
+
+class Starts:
+    """All starts of a group in their order, and the program that serves them."""
+
+    def __init__(self, group: Group, mesh: Mesh | None, chunk: int | None) -> None:
+        """Compiles the program.
+
+        Args:
+          group: of the plan.
+          mesh: of all devices.
+          chunk: starts that advance together; None lets the devices decide.
+        """
+        first = group.jobs[0]
+        self.restarts = group.restarts
+        self.runs = [
+            [
+                Start(job, restart, restart + 1 == group.restarts)
+                for job in jobs
+                for restart in range(group.restarts)
+            ]
+            for jobs in group.runs()
+        ]
+        self._group, self._mesh = group, mesh
+        self._seen: dict[int, Observation] = {}
+        observation = self._observation(first)
+        with numerics(group.precision):
+            self.program: Program = compile_program(
+                group.make,
+                first.keys(1)[0],
+                {name: jax.ShapeDtypeStruct((), jnp.float32) for name in group.open},
+                observation,
+                num=max(len(run) for run in self.runs),
+                chunk=chunk,
+                precision=group.precision,
+                each_its_own=True,
+                mesh=mesh,
+            )
+
+    def batches(self, done: int) -> Iterator[list[Start]]:
+        """What advances together, from the start numbered `done` on."""
+        chunk = self.program.chunk
+        for run in self.runs:
+            for low in range(min(done, len(run)), len(run), chunk):
+                yield run[low : low + chunk]
+            done = max(0, done - len(run))
+
+    def inputs(self, batch: list[Start]) -> tuple[Observation, Any]:
+        """What the program takes for a batch: observation, and keys with options.
+
+        A batch that is not full is filled up with its last start.
+        """
+        jobs = {start.job.number: start.job for start in batch}
+        self._seen = {n: self._seen.get(n) or self._observation(jobs[n]) for n in jobs}
+        place = {number: i for i, number in enumerate(jobs)}
+        rows = [place[start.job.number] for start in batch]
+        rows += rows[-1:] * (self.program.chunk - len(rows))
+        own = [(seen.update, seen.known) for seen in self._seen.values()]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *own)
+        update, known = placed(stacked, self._mesh, divided=True)
+        sent = next(iter(self._seen.values()))
+        shared = dataclasses.replace(sent, update=None, known=None)
+        shared = placed(shared, self._mesh, divided=False)
+        keys = [jobs[n].keys(self.restarts) for n in jobs]
+        which = [start.restart for start in batch]
+        which += which[-1:] * (self.program.chunk - len(which))
+        options = [self._group.options(jobs[n]) for n in jobs]
+        start = (
+            jnp.stack(keys)[np.asarray(rows), np.asarray(which)],
+            {
+                name: np.float32([one[name] for one in options])[rows]
+                for name in self._group.open
+            },
+        )
+        observation = dataclasses.replace(shared, update=update, known=known)
+        return observation, placed(start, self._mesh, divided=True)
+
+    def _observation(self, job: Job) -> Observation:
+        return jax.tree.map(np.asarray, job.observation())
