@@ -46,6 +46,9 @@ class Curve(NamedTuple):
     """`[R]` the attack's score there."""
     restart_scores: np.ndarray
     """`[restarts]` final score of every start."""
+    kept: np.ndarray = np.empty((0, 2))
+    """`[kept, 2]` final score and PSNR in dB, the mean over the batch, of the best
+    starts by score."""
 
 
 @dataclass
@@ -55,11 +58,13 @@ class Judged:
     run: Run
     examples: list[dict[str, Any]]
     pictures: list[ExamplePictures]
+    kept: np.ndarray
+    """See `Curve`."""
 
     def curve(self, batch: int) -> Curve:
         """How the score fell; `batch` is its index in the audit."""
         scores = np.asarray(self.run.found.stats["scores"])
-        return Curve(batch, self.run.steps, self.run.scores, scores)
+        return Curve(batch, self.run.steps, self.run.scores, scores, self.kept)
 
 
 class Judge:
@@ -87,10 +92,11 @@ class Judge:
         """
         truth, found = self._pool[chosen], run.found
         guess, labels, psnr = self._aligned(truth, found.batch)
-        kept = found.stats["kept"].batch
+        kept = found.stats["kept"]
+        ends = np.asarray(kept.score, float).reshape(-1)
         candidates = [
-            self._aligned(truth, jax.tree.map(lambda leaf, i=i: leaf[i], kept))
-            for i in range(jax.tree.leaves(kept)[0].shape[0])
+            self._aligned(truth, jax.tree.map(lambda leaf, i=i: leaf[i], kept.batch))
+            for i in range(len(ends))
         ]
         oracle = max(
             candidates, key=lambda c: float(jnp.nan_to_num(c[2], nan=-1).mean())
@@ -121,7 +127,8 @@ class Judge:
             examples.append(example)
             shown = (_picture(p) for p in (truth[i], guess[i], oracle[0][i]))
             pictures.append(ExamplePictures(index, *shown))
-        return Judged(run, examples, pictures)
+        means = np.array([float(c[2].mean()) for c in candidates])
+        return Judged(run, examples, pictures, np.stack([ends, means], 1))
 
     def _aligned(self, truth: jax.Array, batch: Batch):
         """Pixels, labels and PSNR of a guess, in the order of the truth."""
