@@ -162,9 +162,8 @@ def test_page_is_harmless_and_accessible(written):
     text = written[1].read_text("utf-8")
     seen = Page(text)
     assert NASTY not in text and "".join(seen.words).count(NASTY) >= 4
-    assert "script" not in seen.tags and "b" not in seen.tags
+    assert seen.runs_nothing_of_others() and "b" not in seen.tags
     assert all(one.startswith("data:image/svg+xml;base64,") for one in seen.loads)
-    assert not {name for name in seen.attributes if name.startswith("on")}
     assert "default-src 'none'" in text and seen.tags.count("h1") == 1
     pictures = re.findall(r"<svg[^>]*>", text)
     assert all('role="img"' in one and "aria-label=" in one for one in pictures)

@@ -46,6 +46,9 @@ class Curve(NamedTuple):
     """`[R]` the attack's score there."""
     restart_scores: np.ndarray
     """`[restarts]` final score of every start."""
+    kept: np.ndarray = np.empty((0, 2))
+    """`[kept, 2]` final score and PSNR in dB, the mean over the batch, of the best
+    starts by score."""
 
 
 @dataclass
@@ -55,11 +58,13 @@ class Judged:
     run: Run
     examples: list[dict[str, Any]]
     pictures: list[ExamplePictures]
+    kept: np.ndarray
+    """See `Curve`."""
 
     def curve(self, batch: int) -> Curve:
         """How the score fell; `batch` is its index in the audit."""
         scores = np.asarray(self.run.found.stats["scores"])
-        return Curve(batch, self.run.steps, self.run.scores, scores)
+        return Curve(batch, self.run.steps, self.run.scores, scores, self.kept)
 
 
 class Judge:
@@ -87,10 +92,10 @@ class Judge:
           chosen: `[N]` where the batch's examples stand in the data.
           run: what the attack returned.
         """
-        found = run.found
-        kept = found.stats["kept"].batch
-        measured = self._measure(self._pool, jnp.asarray(chosen), found.batch, kept)
-        measured = jax.device_get(measured)
+        found, kept = run.found, run.found.stats["kept"]
+        measured, means = jax.device_get(
+            self._measure(self._pool, jnp.asarray(chosen), found.batch, kept.batch)
+        )
         examples, pictures = [], []
         for i, index in enumerate(chosen.tolist()):
             one = {name: values[i] for name, values in measured.items()}
@@ -115,12 +120,13 @@ class Judge:
             examples.append(example)
             shown = (_picture(one[name]) for name in ("true", "found", "oracle"))
             pictures.append(ExamplePictures(index, *shown))
-        return Judged(run, examples, pictures)
+        ends = np.asarray(kept.score, float).reshape(-1)
+        return Judged(run, examples, pictures, np.stack([ends, means], 1))
 
     def _measured(
         self, pool: jax.Array, chosen: jax.Array, batch: Batch, kept: Batch
-    ) -> dict[str, jax.Array]:
-        """Leaves `[N, ...]`, in the order of the truth."""
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        """Leaves `[N, ...]` in the order of the truth; mean PSNR of those kept."""
         truth = pool[chosen]
         guess, labels, psnr = self._aligned(truth, batch)
         others, _, scores = jax.lax.map(lambda one: self._aligned(truth, one), kept)
@@ -137,7 +143,8 @@ class Judge:
             "rank": metrics.identifiability(guess, pool, chosen),
         }
         perceived = self._perceived(truth, guess)
-        return found if perceived is None else {**found, "lpips": perceived}
+        found |= {} if perceived is None else {"lpips": perceived}
+        return found, scores.mean(-1)
 
     def _aligned(self, truth: jax.Array, batch: Batch):
         """Pixels, labels and PSNR of a guess, in the order of the truth."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxinv.reports.defenses.plot import pareto_svg
 from jaxinv.reports.defenses.verdict import AFFORDABLE, affordable, holds, judge
+from jaxinv.reports.figure import both
 from jaxinv.reports.folder import fresh_folder, jsonable, write_judged
 from jaxinv.reports.images.verdict import LIMITS
-from jaxinv.reports.page import data_uri, render_page
+from jaxinv.reports.page import render_page
 from jaxinv.reports.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -36,18 +38,11 @@ def write_report(result: Comparison, out: str | os.PathLike[str]) -> Path:
 def render(result: Comparison, verdict: Verdict) -> str:
     """The page, as text; see `page.html.j2` for what it says."""
     report = jsonable(result.report)
-    try:
-        drawn = [pareto_svg(report["rows"], dark=dark) for dark in (False, True)]
-        plots = [data_uri(one, "image/svg+xml") for one in drawn if one]
-        missing = ""
-    except ImportError:
-        plots, missing = [], "jaxinv[plot]"
     return render_page(
         "defenses/page.html.j2",
         report=report,
         verdict=verdict,
-        plots=plots,
-        plots_missing=missing,
+        front=both(partial(pareto_svg, report["rows"])),
         holding=[row["defense"] for row in report["rows"] if holds(row, report)],
         cheap=[row["defense"] for row in report["rows"] if affordable(row)],
         recognisable=LIMITS["recognisable"][0],

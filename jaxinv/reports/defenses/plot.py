@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxinv.reports.figure import LIGHT, Colours, draw
+
 
 def pareto_svg(
-    rows: Sequence[Mapping[str, Any]], *, dark: bool = False
+    rows: Sequence[Mapping[str, Any]], colours: Colours = LIGHT
 ) -> bytes | None:
     """The plot as an SVG file: better is to the right and down.
 
@@ -16,7 +17,7 @@ def pareto_svg(
 
     Args:
       rows: of the record of a comparison.
-      dark: drawn for a dark page; the background is transparent either way.
+      colours: of the page it is drawn for.
 
     Returns:
       The file, or None where no row has both numbers.
@@ -24,25 +25,22 @@ def pareto_svg(
     Raises:
       ImportError: matplotlib is not installed.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     shown = [row for row in rows if row["strongest"]["psnr"] is not None]
     if not shown:
         return None
-    ink, rule, front, other = (
-        ("#b3b0a8", "#45423d", "#8fbcd4", "#8a857b")
-        if dark
-        else ("#5c5a55", "#d5d0c6", "#2d6485", "#a39d92")
-    )
-    with rc_context({"svg.hashsalt": "jaxinv", "font.size": 9}):
-        figure = Figure(figsize=(6.6, 4.2), layout="constrained")
+
+    def paint(figure: Any, colours: Colours) -> None:
         axes = figure.add_subplot()
         best = sorted(_point(row) for row in shown if row["pareto"])
-        axes.plot(*zip(*best, strict=True), color=front, linewidth=1.0, alpha=0.6)
-        for number, row in enumerate(shown, start=1):
+        axes.plot(
+            *zip(*best, strict=True), color=colours.line, linewidth=1.0, alpha=0.6
+        )
+        # By the row's number in the page's table, which has those without a point too.
+        for number, row in enumerate(rows, start=1):
+            if row["strongest"]["psnr"] is None:
+                continue
             x, y = _point(row)
-            color = front if row["pareto"] else other
+            color = colours.line if row["pareto"] else colours.other
             for low, high, horizontal in _bars(row):
                 ends = ([low, high], [y, y]) if horizontal else ([x, x], [low, high])
                 axes.plot(*ends, color=color, linewidth=0.8, alpha=0.6)
@@ -53,19 +51,13 @@ def pareto_svg(
                 (x, y),
                 xytext=(5, 4),
                 textcoords="offset points",
-                color=ink,
+                color=colours.ink,
             )
-        axes.set_xlabel("test accuracy after training under it, %", color=ink)
-        axes.set_ylabel("PSNR of the strongest attack, dB", color=ink)
-        axes.tick_params(which="both", color=rule, labelcolor=ink)
-        axes.grid(True, color=rule, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(rule)
-        stream = io.BytesIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    return stream.getvalue()
+        axes.set_xlabel("test accuracy after training under it, %")
+        axes.set_ylabel("PSNR of the strongest attack, dB")
+        axes.grid(True, color=colours.rule, linewidth=0.6)
+
+    return draw(paint, colours, size=(6.6, 4.2), font=9)
 
 
 def _point(row: Mapping[str, Any]) -> tuple[float, float]:

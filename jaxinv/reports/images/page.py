@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxinv.reports.figure import both
 from jaxinv.reports.folder import (
     fresh_folder,
     jsonable,
@@ -13,6 +15,8 @@ from jaxinv.reports.folder import (
     write_judged,
 )
 from jaxinv.reports.images import plot
+from jaxinv.reports.images.curves import curves_svg
+from jaxinv.reports.images.evidence import agreement, evidence_svg
 from jaxinv.reports.images.verdict import LIMITS, RATINGS, judge, rate
 from jaxinv.reports.page import data_uri, render_page
 from jaxinv.reports.verdict import Verdict
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 
 MAX_IN_GALLERY = 64
 """Examples shown on the page; the pictures of all are in the folder."""
+
+SHOWN = 12
+"""Examples of it that are open; a reader of a phone unfolds the others."""
 
 
 def write_report(result: AuditResult, out: str | os.PathLike[str]) -> Path:
@@ -64,19 +71,15 @@ def render(result: AuditResult, verdict: Verdict) -> str:
         for example in report["examples"]
         if (index := example["index"]) in rows
     ]
-    try:
-        drawn = [plot.curves_svg(result.curves, dark=dark) for dark in (False, True)]
-        curves = [data_uri(one, "image/svg+xml") for one in drawn if one]
-        missing = ""
-    except ImportError:
-        curves, missing = [], "jaxinv[plot]"
     return render_page(
         "images/page.html.j2",
         report=report,
         verdict=verdict,
         gallery=gallery,
-        curves=curves,
-        curves_missing=missing,
+        shown=SHOWN,
+        curves=both(partial(curves_svg, result.curves)),
+        evidence=both(partial(evidence_svg, report, result.curves)),
+        agreement=agreement(report, result.curves),
         ratings={e["index"]: RATINGS[rate(e)] for e in report["examples"]},
         names={"true": plot.TRUE, "found": plot.FOUND, "oracle": plot.ORACLE},
         limits=LIMITS,

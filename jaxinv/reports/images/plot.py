@@ -1,8 +1,4 @@
-"""Pictures for people: true beside recovered, and the score over the steps.
-
-The pictures need Pillow, which comes with jaxinv; the curves need matplotlib, which
-comes with the extra `plot`. Nothing here sets matplotlib's state or opens a window.
-"""
+"""Pictures for people: true beside recovered, each pixel as it is."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from jaxinv.audits.images.judge import Curve, ExamplePictures
+    from jaxinv.audits.images.judge import ExamplePictures
 
 TRUE, FOUND, ORACLE = "true", "recovered", "best by truth"
 """What the three pictures of an example are called, everywhere."""
@@ -78,61 +74,3 @@ def png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "png", optimize=True)
     return stream.getvalue()
-
-
-def curves_svg(curves: Sequence[Curve], *, dark: bool = False) -> bytes | None:
-    """The best start's score over the steps, and where every start ended, as SVG.
-
-    Args:
-      curves: one for each batch. Those without two finite scores are left out.
-      dark: drawn for a dark page; the background is transparent either way.
-
-    Returns:
-      The file, or None where no curve has anything to show.
-
-    Raises:
-      ImportError: matplotlib is not installed.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    drawn = [_finite(curve) for curve in curves]
-    drawn = [one for one in drawn if len(one[0]) > 1]
-    if not drawn:
-        return None
-    ink, rule, line = (
-        ("#b3b0a8", "#45423d", "#8fbcd4") if dark else ("#5c5a55", "#d5d0c6", "#2d6485")
-    )
-    last = max(steps[-1] for steps, _, _ in drawn)
-    every = np.concatenate([np.concatenate([s, ends]) for _, s, ends in drawn])
-    # The salt makes the same curves the same file.
-    with rc_context({"svg.hashsalt": "jaxinv", "font.size": 10}):
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
-        axes = figure.add_subplot()
-        for number, (steps, score, ends) in enumerate(drawn):
-            axes.plot(steps, score, color=line, linewidth=1.4, alpha=0.85)
-            # To the right of the end, one column for each batch.
-            place = last * (1.03 + 0.05 * (number + 0.5) / len(drawn))
-            axes.plot([place] * len(ends), ends, "o", ms=2.5, color=line, alpha=0.6)
-        if every.min() > 0 and every.max() > 10 * every.min():
-            axes.set_yscale("log")
-        axes.set_xlabel("step", color=ink)
-        axes.set_ylabel("attacker's score", color=ink)
-        axes.tick_params(which="both", color=rule, labelcolor=ink)
-        axes.grid(True, axis="y", color=rule, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(rule)
-        stream = io.BytesIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    return stream.getvalue()
-
-
-def _finite(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, scores and the restarts' last scores, those that are finite."""
-    steps, score, ends = (
-        np.asarray(values, float).reshape(-1)
-        for values in (curve.steps, curve.score, curve.restart_scores)
-    )
-    good = np.isfinite(score)
-    return steps[good], score[good], ends[np.isfinite(ends)]
