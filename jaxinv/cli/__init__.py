@@ -1,4 +1,4 @@
-"""The command line: `jaxinv audit CASE`, `jaxinv defenses`, `jaxinv list`.
+"""The command line: `jaxinv audit CASE`, `jaxinv defenses`, `report`, `list`.
 
 Exit codes: 0 done, 2 something asked for is wrong (one line on stderr), 130 stopped by
 the user. Any other exception is a defect and keeps its traceback.
@@ -77,7 +77,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _parser() -> _Parser:
-    from jaxinv.cli import defenses, graphs, images, listing, recommender
+    from jaxinv.cli import defenses, graphs, images, listing, recommender, report
 
     parser = _Parser(
         prog="jaxinv",
@@ -106,5 +106,6 @@ def _parser() -> _Parser:
     recommender.add_to(cases)
     graphs.add_to(cases)
     defenses.add_to(commands)
+    report.add_to(commands)
     listing.add_to(commands)
     return parser

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,14 @@ from jaxinv.reports.verdict import Verdict
 _PICTURE = re.compile(r"example-\d+\.png|reconstructions\.png")
 
 
-def check_folder(out: str | os.PathLike[str]) -> Path:
+def check_folder(
+    out: str | os.PathLike[str], names: Iterable[str] = ("report.json", "report.html")
+) -> Path:
     """The output folder, if a report can be written there; nothing is created yet.
+
+    Args:
+      out: the folder.
+      names: of the files that will be written to it.
 
     Raises:
       InputError: it is no folder, or cannot be made or written to.
@@ -35,7 +41,7 @@ def check_folder(out: str | os.PathLike[str]) -> Path:
             # Permission bits do not tell (read-only mounts, root); a file does.
             with tempfile.TemporaryFile(dir=place):
                 pass
-        for name in ("report.json", "report.html"):
+        for name in names:
             if (folder / name).is_dir():
                 raise IsADirectoryError(0, f"{name} in it is a folder")
     except (OSError, ValueError) as error:
