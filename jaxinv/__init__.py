@@ -34,3 +34,12 @@ from jaxinv.target import Target as Target
 from jaxinv.target import Variables as Variables
 from jaxinv.target import cross_entropy as cross_entropy
 from jaxinv.target import from_function as from_function
+
+
+def __getattr__(name: str) -> object:
+    # What a sweep needs is slow to import, and an attack does without it.
+    if name in ("Sweep", "sweep"):
+        from jaxinv import sweeps
+
+        return getattr(sweeps, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

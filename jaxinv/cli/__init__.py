@@ -77,7 +77,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _parser() -> _Parser:
-    from jaxinv.cli import defenses, graphs, images, listing, recommender, report
+    from jaxinv.cli import defenses, graphs, images, listing, recommender, report, sweep
 
     parser = _Parser(
         prog="jaxinv",
@@ -107,5 +107,6 @@ def _parser() -> _Parser:
     graphs.add_to(cases)
     defenses.add_to(commands)
     report.add_to(commands)
+    sweep.add_to(commands)
     listing.add_to(commands)
     return parser

@@ -60,7 +60,7 @@ def _sweep(args: argparse.Namespace) -> int:
         )
     quieten_backends()
     from jaxinv.reports.sweep import judge, write_report
-    from jaxinv.sweeps import devices, read_spec, sweep
+    from jaxinv.sweeps import devices, read_spec, record, sweep
 
     if args.distributed or args.coordinator:
         devices.join(*told)
@@ -75,12 +75,13 @@ def _sweep(args: argparse.Namespace) -> int:
             result = sweep(spec, folder, on_progress=on_progress, chunk=args.chunk)
     if not devices.is_first():
         return 0 if result.finished else 130
-    report, page = write_report(result, args.spec)
+    found = record(result, spec, args.spec)
+    page = write_report(found, folder)
     if not quiet:
         for note in result.notes:
             console.print(Text(f"note: {note}; digits may differ from here on"))
-        _print(Console(), report)
-        print(judge(report).headline)
+        _print(Console(), found.report)
+        print(judge(found.report).headline)
         Console().print(Text(f"Report: {page}"), soft_wrap=True)
     if not result.finished:
         console.print("jaxinv: stopped; the same command goes on")
@@ -91,22 +92,18 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     from jaxinv.reports.page import number
 
     table = Table(box=SIMPLE)
-    for name in ("case", "defence", "attack", "attacker"):
-        table.add_column(name, overflow="fold")
-    for name in ("examples", "PSNR, dB", "singled out"):
+    table.add_column("case, defence", overflow="fold")
+    table.add_column("attack, attacker", no_wrap=True)
+    for name in ("PSNR, dB", "singled out"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in report["lines"][:_MOST_PRINTED]:
-        named = (line[name] for name in ("case", "defense"))
-        attack = " ".join([line["attack"], *line["varied"]])
-        share = f"{line['identified']} of {line['examples']}"
-        table.add_row(
-            *(Text(str(name)) for name in named),
-            Text(attack),
-            line["attacker"],
-            str(line["examples"]),
-            number(line["psnr"]),
-            share,
+        # Names of files and classes are text, whatever brackets they hold.
+        where = Text(f"{line['case']}, {line['defense']}")
+        how = Text(
+            "\n".join([f"{line['attack']}, {line['attacker']}", *line["varied"]])
         )
+        share = f"{line['identified']} of {line['examples']}"
+        table.add_row(where, Text("\n".join(how)), number(line["psnr"]), share)
     console.print(table)
     if len(report["lines"]) > _MOST_PRINTED:
         more = len(report["lines"]) - _MOST_PRINTED

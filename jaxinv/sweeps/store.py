@@ -100,17 +100,23 @@ class Store:
             ]
         )
 
-    def read(self, columns: Sequence[str] | None = None) -> pyarrow.Table:
-        """All rows in the order they were finished.
+    def read(
+        self, columns: Sequence[str] | None = None, jobs: Sequence[int] | None = None
+    ) -> pyarrow.Table:
+        """Rows in the order they were finished.
 
         Args:
           columns: names to read; None is all.
+          jobs: numbers of jobs to read; None is all.
         """
         import pyarrow.parquet
 
-        parts = sorted(p for p in self._folder.glob("part-*.parquet"))
         wanted = list(COLUMNS) if columns is None else list(columns)
-        tables = [pyarrow.parquet.read_table(part, columns=wanted) for part in parts]
+        only = None if jobs is None else [("job", "in", list(jobs))]
+        tables = [
+            pyarrow.parquet.read_table(part, columns=wanted, filters=only)
+            for part in sorted(self._folder.glob("part-*.parquet"))
+        ]
         if not tables:
             return self.schema().empty_table().select(wanted)
         return self._arrow.concat_tables(tables)

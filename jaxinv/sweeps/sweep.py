@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,12 +73,27 @@ class SweepResult(NamedTuple):
     """How many there are."""
     finished: bool
     """False where the user stopped it; the same call goes on."""
+    seconds: float
+    """Spent running, all processes that went on with it after one another."""
+    compile_s: float
+    """Spent tracing and compiling, likewise."""
+    restart_iterations: int
+    """Steps of all starts so far; a closed form counts one."""
+    pools: dict[str, int]
+    """By the name of the data, how many images a picture is to be told apart from."""
     notes: tuple[str, ...]
     """What is not as it was when the sweep began, such as a version."""
 
-    def rows(self, columns: list[str] | None = None) -> pyarrow.Table:
-        """The rows so far, one for each example; see `jaxinv.sweeps.store.COLUMNS`."""
-        return Store(self.folder / "rows").read(columns)
+    def rows(
+        self, columns: Sequence[str] | None = None, jobs: Sequence[int] | None = None
+    ) -> pyarrow.Table:
+        """The rows so far, one for each example.
+
+        Args:
+          columns: names of `jaxinv.sweeps.store.COLUMNS`; None is all.
+          jobs: numbers of jobs; None is all.
+        """
+        return Store(self.folder / "rows").read(columns, jobs)
 
 
 def sweep(
@@ -120,8 +135,17 @@ def sweep(
         held.callback(running.close)
         stop = held.enter_context(held_interrupt())
         finished = running.run(stop)
-    num = sum(len(group.jobs) for group in groups)
-    return SweepResult(folder, num, finished, tuple(notes))
+    jobs = [job for group in groups for job in group.jobs]
+    return SweepResult(
+        folder,
+        len(jobs),
+        finished,
+        running.at.seconds,
+        running.at.compile_s,
+        running.at.work,
+        {job.scene.data.name: len(job.scene.data.x) for job in jobs},
+        tuple(notes),
+    )
 
 
 class _Position(NamedTuple):
@@ -139,6 +163,10 @@ class _Position(NamedTuple):
     """Ended, in all."""
     work: int = 0
     """Steps of all starts, in all; without those of the batch under way."""
+    seconds: float = 0.0
+    """Spent running."""
+    compile_s: float = 0.0
+    """Spent tracing and compiling."""
     scores: tuple[float | None, ...] = ()
     """Of the ended starts of the job that has others yet to come; None is infinite."""
     statuses: tuple[int, ...] = ()
@@ -163,13 +191,14 @@ class _Running:
         self._devices = 1 if mesh is None else mesh.size
         last = self._checkpoints.last(self._readable)
         self._sequence, found, self._read = last or (0, {}, {})
-        self._at = _Position(**found)
+        self.at = _Position(**found)
         if devices.is_first():
             self._store.keep(self._sequence)
         self._stop = threading.Event()
         self._rows: list[dict[str, Any]] = []
         self._winner: Winner | None = None
-        self._written, self._best = time.monotonic(), float("nan")
+        self._written = self._began = time.monotonic()
+        self._best = float("nan")
         self._total = sum(
             len(group.jobs) * group.restarts * max(1, group.num_steps)
             for group in groups
@@ -182,12 +211,12 @@ class _Running:
 
     def run(self, stop: threading.Event) -> bool:
         """Goes to the end, or to where the user stops it: then False."""
-        self._stop, began = stop, self._at.group
-        for number in range(self._at.group, len(self._groups)):
+        self._stop, began = stop, self.at.group
+        for number in range(self.at.group, len(self._groups)):
             with numerics(self._groups[number].precision):
                 if not self._run_group(self._groups[number]):
                     return False
-            self._at = _Position(number + 1, jobs=self._at.jobs, work=self._at.work)
+            self.at = self.at._replace(group=number + 1, done=0, chunk=None)
             if number % _GROUPS_BETWEEN == _GROUPS_BETWEEN - 1:
                 # A process can map only so many programs: beyond that LLVM finds no
                 # memory, whatever is free.
@@ -198,37 +227,40 @@ class _Running:
 
     def _run_group(self, group: Group) -> bool:
         self._show("compile", 0)
-        same = self._at.devices == self._devices
-        chunk = self._at.chunk if same and self._wanted is None else self._wanted
+        same = self.at.devices == self._devices
+        chunk = self.at.chunk if same and self._wanted is None else self._wanted
+        began = time.monotonic()
         starts = Starts(group, self._mesh, chunk)
         program = starts.program
         states = self._resumed(starts)
-        self._at = self._at._replace(
+        self.at = self.at._replace(
             chunk=program.chunk,
             devices=self._devices,
-            steps=0 if states is None else self._at.steps,
+            steps=0 if states is None else self.at.steps,
+            compile_s=self.at.compile_s + time.monotonic() - began,
         )
-        for batch in starts.batches(self._at.done):
+        self._began = time.monotonic()
+        for batch in starts.batches(self.at.done):
             observation, start = starts.inputs(batch)
             if states is None:
                 states = program.init(observation, start)
             for end in _ends(group.num_steps):
-                if end <= self._at.steps:
+                if end <= self.at.steps:
                     continue
-                count = jnp.asarray(end - self._at.steps, jnp.int32)
+                count = jnp.asarray(end - self.at.steps, jnp.int32)
                 count = devices.placed(count, self._mesh, divided=False)
                 states, scores = program.advance(observation, states, count)
                 scores = devices.gathered(scores)[: len(batch)]
                 self._best = float(np.nanmin(np.append(scores, np.inf)))
-                self._at = self._at._replace(steps=end)
+                self.at = self.at._replace(steps=end)
                 self._show("run", end * len(batch))
                 if end < group.num_steps and not self._look(states):
                     return False
             self._take(batch, devices.gathered(program.finish(observation, states)))
             states = None
             done = max(1, group.num_steps) * len(batch)
-            self._at = self._at._replace(
-                steps=0, done=self._at.done + len(batch), work=self._at.work + done
+            self.at = self.at._replace(
+                steps=0, done=self.at.done + len(batch), work=self.at.work + done
             )
             self._show("run", 0)
             if not self._look(None):
@@ -245,12 +277,15 @@ class _Running:
                     pictures = self._spec.pictures
                     self._rows += rows_of(start.job, self._winner, pictures=pictures)
                 self._winner = None
-                self._at = self._at._replace(jobs=self._at.jobs + 1)
+                self.at = self.at._replace(jobs=self.at.jobs + 1)
 
     def _look(self, states: Any) -> bool:
         """Writes what there is where that is due; False where the user stops it."""
+        now = time.monotonic()
+        self.at = self.at._replace(seconds=self.at.seconds + now - self._began)
+        self._began = now
         stopping = devices.agreed(self._stop.is_set)
-        late = time.monotonic() - self._written >= self._spec.checkpoint_s
+        late = now - self._written >= self._spec.checkpoint_s
         if stopping or devices.agreed(lambda: late):
             self._save(states)
         return not stopping
@@ -262,12 +297,12 @@ class _Running:
         winner = self._winner
         scores = () if winner is None else tuple(_finite(s) for s in winner.scores)
         statuses = () if winner is None else tuple(winner.statuses)
-        self._at = self._at._replace(scores=scores, statuses=statuses)
+        self.at = self.at._replace(scores=scores, statuses=statuses)
         items = {
             "states": [] if states is None else devices.plain(states),
             "winner": [] if winner is None else jax.tree.leaves(winner.found),
         }
-        self._checkpoints.save(self._sequence, self._at._asdict(), items)
+        self._checkpoints.save(self._sequence, self.at._asdict(), items)
         self._rows, self._written = [], time.monotonic()
 
     def _readable(self, position: dict[str, Any]) -> dict[str, Any]:
@@ -283,10 +318,10 @@ class _Running:
         if "winner" in read:
             structure = jax.tree.structure(starts.program.found)
             leaves = [np.asarray(leaf) for leaf in read["winner"]]
-            scores = [np.inf if s is None else s for s in self._at.scores]
+            scores = [np.inf if s is None else s for s in self.at.scores]
             found = jax.tree.unflatten(structure, leaves)
-            self._winner = Winner(found, scores, list(self._at.statuses))
-        if "states" not in read or self._at.chunk != starts.program.chunk:
+            self._winner = Winner(found, scores, list(self.at.statuses))
+        if "states" not in read or self.at.chunk != starts.program.chunk:
             return None
         return devices.from_plain(read["states"], starts.program.states)
 
@@ -294,9 +329,9 @@ class _Running:
         try:
             self._tell(
                 SweepProgress(
-                    self._at.jobs,
+                    self.at.jobs,
                     self._jobs,
-                    self._at.work + done,
+                    self.at.work + done,
                     self._total,
                     self._best,
                     phase,

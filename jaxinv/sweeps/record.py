@@ -1,0 +1,160 @@
+"""The record of a sweep: its rows by line, ready for JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxinv.attacks import ATTACKS
+from jaxinv.audits.defenses.record import CEILING
+from jaxinv.audits.facts import interval, number, versions
+from jaxinv.sweeps.spec import Sweep
+from jaxinv.sweeps.store import COLUMNS
+from jaxinv.sweeps.sweep import SweepResult
+
+_LINE = ("case", "target", "defense", "attack", "attacker", "options")
+_WITHOUT = ("true", "recovered", "scores", "statuses")
+
+PICTURES = 32
+"""Examples whose pictures the record shows."""
+
+
+class Swept(NamedTuple):
+    """Everything that a sweep's report shows."""
+
+    report: dict[str, Any]
+    """What `report.json` holds."""
+    rows: list[dict[str, Any]]
+    """One for each example, without pictures; see `jaxinv.sweeps.store.COLUMNS`."""
+    pictures: list[dict[str, Any]]
+    """Rows with the pictures, up to `PICTURES`: for each case and defence the first
+    examples under the strongest attack."""
+
+
+def record(result: SweepResult, spec: Sweep, name: str) -> Swept:
+    """The record of a sweep, finished or not.
+
+    Args:
+      result: of `sweep`.
+      spec: what was swept.
+      name: of the file that said so, for the command.
+    """
+    rows = result.rows([n for n in COLUMNS if n not in _WITHOUT]).to_pylist()
+    report = _report(result, spec, name, rows)
+    jobs = _shown(report["lines"], rows) if spec.pictures else []
+    pictures = result.rows(jobs=jobs).to_pylist() if jobs else []
+    pictures.sort(key=lambda row: jobs.index(row["job"]))
+    return Swept(report, rows, pictures[:PICTURES])
+
+
+def _report(
+    result: SweepResult, spec: Sweep, name: str, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    lines: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(tuple(row[part] for part in _LINE), []).append(row)
+    varied = _varied([json.loads(key[-1]) for key in lines])
+    attacks = list(dict.fromkeys(key[3] for key in lines))
+    labels = {p.config.granted() for p in spec.points}
+    return {
+        "case": "sweep",
+        "attack": ", ".join(attacks),
+        "attack_title": ", ".join(ATTACKS[name].title for name in attacks),
+        "attack_paper": "; ".join(ATTACKS[name].paper for name in attacks),
+        "target": ", ".join(dict.fromkeys(str(key[1]) for key in lines)),
+        "defense": ", ".join(spec.defenses),
+        "knowledge": sorted(set.intersection(*(set(one) for one in labels))),
+        "withheld": [],
+        "lines": [
+            _line(key, found, varied, result.pools) for key, found in lines.items()
+        ],
+        "jobs": result.jobs,
+        "jobs_done": len({row["job"] for row in rows}),
+        "num_examples": len(rows),
+        "seeds": list(spec.seeds),
+        "ceiling": CEILING,
+        "device": str(jax.devices()[0].device_kind),
+        "devices": jax.device_count(),
+        "versions": versions(),
+        "compile_s": number(result.compile_s),
+        "run_s": number(result.seconds),
+        "restart_iterations": result.restart_iterations,
+        "dataset": {"name": "; ".join(result.pools)},
+        "command": shlex.join(
+            ["jaxinv", "sweep", name, "--out", result.folder.as_posix()]
+        ),
+        "settings": {
+            "cases": len(spec.cases),
+            "attacks": len(spec.attacks),
+            "defenses": list(spec.defenses),
+            "seeds": list(spec.seeds),
+            "points": len(spec.points),
+            "checkpoint_s": spec.checkpoint_s,
+        },
+        "spec": spec.settings(),
+        "notes": list(result.notes),
+        "interrupted": not result.finished,
+    }
+
+
+def _varied(options: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of options that are not the same in all lines."""
+    names = dict.fromkeys(name for one in options for name in one)
+    return [n for n in names if len({json.dumps(one.get(n)) for one in options}) > 1]
+
+
+def _line(
+    key: tuple,
+    rows: Sequence[dict[str, Any]],
+    varied: Sequence[str],
+    pools: Mapping[str, int],
+) -> dict[str, Any]:
+    options = json.loads(key[-1])
+    psnr = [row["psnr"] for row in rows if row["psnr"] is not None]
+    capped = [min(value, CEILING) for value in psnr]
+    ssim = [row["ssim"] for row in rows if row["ssim"] is not None]
+    right = [row["label_true"] == row["label_found"] for row in rows]
+    return {
+        **dict(zip(_LINE, key, strict=True)),
+        "options": options,
+        "varied": [f"{n}={options[n]}" for n in varied if n in options],
+        "examples": len(rows),
+        "seeds": len({row["seed"] for row in rows}),
+        "psnr": number(np.mean(capped)) if psnr else None,
+        "psnr_interval": interval(capped),
+        "psnr_best": number(np.max(psnr)) if psnr else None,
+        "ssim": number(np.mean(ssim)) if ssim else None,
+        "chance": 1.0 / pools[rows[0]["data"]],
+        "identified": sum(bool(row["identified"]) for row in rows),
+        "labels": float(np.mean(right)),
+        "diverged": sum(row["status"] == "DIVERGED" for row in rows),
+        "gave_up": sum(row["status"] == "GAVE_UP" for row in rows),
+    }
+
+
+def _shown(
+    lines: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
+) -> list[int]:
+    """Jobs whose pictures are shown: the first of each setting's strongest line."""
+    best: dict[tuple, dict[str, Any]] = {}
+    for line in lines:
+        key = line["case"], line["defense"]
+        if line["psnr"] is None:
+            continue
+        if key not in best or line["psnr"] > best[key]["psnr"]:
+            best[key] = line
+    each = max(1, PICTURES // max(1, len(best)))
+    found: list[int] = []
+    for line in list(best.values())[:PICTURES]:
+        wanted = [
+            json.dumps(line[p], sort_keys=True) if p == "options" else line[p]
+            for p in _LINE
+        ]
+        jobs = [row["job"] for row in rows if [row[p] for p in _LINE] == wanted]
+        found += list(dict.fromkeys(jobs))[:each]
+    return found
