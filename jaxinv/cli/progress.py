@@ -15,13 +15,14 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from jaxinv.audits.progress import Progress
+    from jaxinv.sweeps import SweepProgress
 
 SECONDS_BETWEEN_LINES = 15.0
 """Without a terminal: rare enough for a log, often enough to see that it lives."""
 
 
 @contextmanager
-def reporting(console: Console) -> Iterator[Callable[[Progress], None]]:
+def reporting(console: Console) -> Iterator[Callable[[Progress | SweepProgress], None]]:
     """A function for `run_audit(on_progress=...)` that shows it on the console."""
     if not console.is_terminal:
         yield _lines(console)
@@ -37,7 +38,7 @@ def reporting(console: Console) -> Iterator[Callable[[Progress], None]]:
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=None, score="-")
 
-        def show(now: Progress) -> None:
+        def show(now: Progress | SweepProgress) -> None:
             done, total = now.steps()
             # No share of a compilation is known: the bar pulses then.
             running = now.phase == "run"
@@ -52,11 +53,11 @@ def reporting(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _lines(console: Console) -> Callable[[Progress], None]:
+def _lines(console: Console) -> Callable[[Progress | SweepProgress], None]:
     start = time.monotonic()
     last, phases = start, set()
 
-    def show(now: Progress) -> None:
+    def show(now: Progress | SweepProgress) -> None:
         nonlocal last
         clock = time.monotonic()
         # Parts of one shape compile once; the later calls return at once.
@@ -74,12 +75,12 @@ def _lines(console: Console) -> Callable[[Progress], None]:
     return show
 
 
-def _what(now: Progress) -> str:
+def _what(now: Progress | SweepProgress) -> str:
     if now.phase == "compile":
         return "compiling"
     training = "training, " if now.phase == "train" else ""
     return f"{training}{now.unit} {now.part + 1} of {now.num_parts}"
 
 
-def _score(now: Progress) -> str:
+def _score(now: Progress | SweepProgress) -> str:
     return f"{now.score:.4g}" if math.isfinite(now.score) else "-"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any
 
 from rich.box import SIMPLE
@@ -68,11 +70,16 @@ def _sweep(args: argparse.Namespace) -> int:
         use_cache()
     spec, quiet = read_spec(args.spec), args.quiet or not devices.is_first()
     console = Console(stderr=True)
-    if quiet:
-        result = sweep(spec, folder, chunk=args.chunk)
-    else:
-        with reporting(console) as on_progress:
-            result = sweep(spec, folder, on_progress=on_progress, chunk=args.chunk)
+    try:
+        if quiet:
+            result = sweep(spec, folder, chunk=args.chunk)
+        else:
+            with reporting(console) as on_progress:
+                result = sweep(spec, folder, on_progress=on_progress, chunk=args.chunk)
+    except devices.LostProcessError as error:
+        print(f"jaxinv: {error}", file=sys.stderr, flush=True)
+        # Not sys.exit: JAX would wait a minute for the lost process, and then abort.
+        os._exit(3)
     if not devices.is_first():
         return 0 if result.finished else 130
     found = record(result, spec, args.spec)
@@ -99,9 +106,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     for line in report["lines"][:_MOST_PRINTED]:
         # Names of files and classes are text, whatever brackets they hold.
         where = Text(f"{line['case']}, {line['defense']}")
-        how = Text(
-            "\n".join([f"{line['attack']}, {line['attacker']}", *line["varied"]])
-        )
+        how = [f"{line['attack']}, {line['attacker']}", *line["varied"]]
         share = f"{line['identified']} of {line['examples']}"
         table.add_row(where, Text("\n".join(how)), number(line["psnr"]), share)
     console.print(table)

@@ -95,7 +95,7 @@ class Starts:
         start = (
             jnp.stack(keys)[np.asarray(rows), np.asarray(which)],
             {
-                name: np.float32([one[name] for one in options])[rows]
+                name: np.array([one[name] for one in options], np.float32)[rows]
                 for name in self._group.open
             },
         )

@@ -7,7 +7,8 @@ alone writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +20,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxinv.errors import InputError
 
 AXIS = "starts"
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the sweep is gone; who starts all of them again goes on."""
 
 
 def mesh_of_all() -> Mesh | None:
@@ -66,6 +71,24 @@ def agreed(decide: Callable[[], bool]) -> bool:
         return decide()
     chosen = np.asarray(is_first() and decide())
     return bool(multihost_utils.broadcast_one_to_all(chosen))
+
+
+@contextlib.contextmanager
+def noticing_loss() -> Iterator[None]:
+    """Says so where another process is gone, which JAX shows in many ways.
+
+    Raises:
+      LostProcessError: what was raised inside came of that.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise LostProcessError(
+            "a process of the sweep was lost; start all of them again, and they go on "
+            "from the last checkpoint"
+        ) from error
 
 
 def together(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import tomllib
@@ -19,7 +20,7 @@ from jaxinv.errors import InputError, nearest
 NO_DEFENSE = "none"
 """What the client without a defence is called."""
 
-MOST_JOBS = 1_000_000
+MOST_POINTS = 100_000
 """A grid beyond this is a slip of the keyboard."""
 
 _SPEC_BYTES = 2**20
@@ -92,19 +93,19 @@ class Sweep:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise InputError(f"{name} is {list(values)!r}; one is named twice")
-        count = 0
+        each = [math.prod(_sizes(c)) for c in self.cases]
+        each_attack = [math.prod(_sizes(a)) for a in self.attacks]
+        num = sum(each) * sum(each_attack) * len(self.defenses) * len(self.seeds)
+        if num > MOST_POINTS:
+            raise InputError(
+                f"the sweep has {num:,} points; expected {MOST_POINTS:,} at most"
+            )
         for number, case in enumerate(self.cases):
             label = str(case.get("label", f"case {number}"))
             for attack, defense, seed in itertools.product(
                 self.attacks, self.defenses, self.seeds
             ):
                 for config in _grid(case, attack, defense, seed):
-                    count += -(-config.num_examples // config.batch_size)
-                    if count > MOST_JOBS:
-                        raise InputError(
-                            f"the sweep has more than {MOST_JOBS:,} jobs; expected "
-                            "shorter lists"
-                        )
                     yield Point(label, defense, config)
 
 
@@ -218,6 +219,12 @@ def _grid(
                 "and takes no steps"
             )
         yield config
+
+
+def _sizes(entry: Mapping[str, Any]) -> list[int]:
+    """Of each grid in a case or an attack."""
+    given = {**entry, **entry.get("set", {})}
+    return [len(_choices(k, v)) for k, v in given.items() if k not in ("set", "label")]
 
 
 def _choices(name: str, value: Any) -> list[Any]:

@@ -118,6 +118,7 @@ def sweep(
 
     Raises:
       InputError: the spec does not fit, or `out` is another sweep's or in use.
+      LostProcessError: another of several processes is gone.
       OSError: something cannot be read or written.
     """
     spec = spec if isinstance(spec, Sweep) else read_spec(spec)
@@ -134,6 +135,7 @@ def sweep(
         running = _Running(spec, groups, folder, mesh, chunk, on_progress)
         held.callback(running.close)
         stop = held.enter_context(held_interrupt())
+        held.enter_context(devices.noticing_loss())
         finished = running.run(stop)
     jobs = [job for group in groups for job in group.jobs]
     return SweepResult(
