@@ -34,6 +34,7 @@ FLOORS = [
     {"run"},
     {"audits"},
     {"reports", "cache"},
+    {"flower"},
     {"cli"},
     {"__main__", "__init__"},
 ]

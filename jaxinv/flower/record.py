@@ -1,0 +1,106 @@
+"""What an audit of a federation wrote down: an entry for each client and round."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxinv.attacks.base import Status
+from jaxinv.audits.facts import number, versions
+from jaxinv.flower.audit import Attempt
+from jaxinv.flower.judge import Judgement
+from jaxinv.reports.folder import jsonable, replace_file
+
+FAILED = "FAILED"
+"""The audit itself failed; `reason` says why."""
+NOT_SENT = "NOT_SENT"
+"""The client returned an error, so there was nothing to attack."""
+
+
+class Entry(NamedTuple):
+    """One client in one round. Holds no pictures: what was recovered is not kept."""
+
+    round: int
+    """From 1; 0 where the message does not say."""
+    node: int
+    """Flower's number of the client."""
+    status: str
+    """A name of `jaxinv.Status`, `FAILED` or `NOT_SENT`."""
+    score: float = math.nan
+    """The attacker's own, lower is better; its unit is the attack's."""
+    num_examples: int = 0
+    """That were attacked."""
+    seconds: float = 0.0
+    """What the audit cost, compiling included."""
+    compile_s: float = 0.0
+    """Of these."""
+    psnr: list[float] | None = None
+    """`[N]` dB, where the truth was at hand."""
+    identified: float | None = None
+    """See `Judgement`, where the truth was at hand."""
+    refused: bool = False
+    """Whether the client kept its update to itself."""
+    reason: str = ""
+    """Why it failed, was refused or not sent."""
+
+    def worst(self) -> float:
+        """The highest PSNR of an example, dB; NaN where none was judged."""
+        values = [value for value in self.psnr or [] if not math.isnan(value)]
+        return max(values, default=math.nan)
+
+
+def attempted(
+    server_round: int,
+    node: int,
+    attempt: Attempt,
+    seconds: float,
+    judgement: Judgement | None = None,
+) -> Entry:
+    """The entry of an attack that came to its end."""
+    found = attempt.found
+    return Entry(
+        server_round,
+        node,
+        Status(int(np.asarray(found.status))).name,
+        float(found.score),
+        attempt.num_examples,
+        seconds,
+        attempt.compile_s,
+        None if judgement is None else judgement.psnr,
+        None if judgement is None else judgement.identified,
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception as one line."""
+    text = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def write_entries(path: Path, entries: Sequence[Entry]) -> None:
+    """Writes entries as JSON; the file is replaced whole.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {
+        "case": "flower",
+        "device": str(jax.devices()[0].device_kind),
+        "versions": versions(),
+        "entries": [_row(entry) for entry in entries],
+    }
+    text = json.dumps(jsonable(report), indent=1, allow_nan=False) + "\n"
+    replace_file(path, text.encode())
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    # Flower's numbers are wider than a JSON reader's floats.
+    row = entry._asdict() | {"node": str(entry.node)}
+    return row | {"worst_psnr": number(entry.worst())}
