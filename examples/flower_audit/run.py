@@ -42,6 +42,10 @@ def main(argv: Sequence[str]) -> int:
         "--epsilon", type=float, default=0.0, help="local DP; 0 is none"
     )
     args = parser.parse_args(argv)
+    if not (BIN / "flower-superlink").exists():
+        parser.error(
+            f"no Flower beside {sys.executable}; pip install 'jaxinv[demo,flower]'"
+        )
     if args.rounds < 1 or not args.epsilon >= 0:
         parser.error(
             f"--rounds is {args.rounds} and --epsilon {args.epsilon}; expected 1 or "

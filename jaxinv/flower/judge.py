@@ -18,6 +18,8 @@ class Judgement(NamedTuple):
 
     psnr: list[float]
     """`[N]` dB, in the order of the truth; NaN where the guess is not finite."""
+    ssim: list[float]
+    """`[N]`, likewise; NaN where the images are smaller than its window."""
     identified: float
     """The share of guesses that are nearer their original than any other image of the
     pool; NaN where the pool holds one image alone."""
@@ -45,10 +47,10 @@ def judge(
             f"{jnp.shape(found.inputs)}, the examples that were attacked"
         )
     others = true[:0] if pool is None else jnp.asarray(pool)
-    psnr, rank = _compared(spec, true, jnp.asarray(found.inputs), others)
+    psnr, ssim, rank = _compared(spec, true, jnp.asarray(found.inputs), others)
     alone = len(true) + len(others) == 1
     identified = float("nan") if alone else float(np.mean(np.asarray(rank) == 0))
-    return Judgement([float(value) for value in np.asarray(psnr)], identified)
+    return Judgement(np.asarray(psnr).tolist(), np.asarray(ssim).tolist(), identified)
 
 
 def _compared(spec: Spec, true: jax.Array, found: jax.Array, others: jax.Array):
@@ -56,7 +58,11 @@ def _compared(spec: Spec, true: jax.Array, found: jax.Array, others: jax.Array):
     guess = found[metrics.align(true, found)]
     pool = jnp.concatenate([true, others])
     rank = metrics.identifiability(guess, pool, jnp.arange(len(true)))
-    return metrics.psnr(true, guess), rank
+    psnr = metrics.psnr(true, guess)
+    # Images smaller than the window have no structural similarity.
+    small = min(true.shape[1:3]) < 11
+    ssim = jnp.full_like(psnr, jnp.nan) if small else metrics.ssim(true, guess)
+    return psnr, ssim, rank
 
 
 # One program instead of one for each small operation; it is run, not differentiated.

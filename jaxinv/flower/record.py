@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from jaxinv.audits.facts import number, versions
 from jaxinv.flower.audit import Attempt
 from jaxinv.flower.judge import Judgement
 from jaxinv.reports.folder import jsonable, replace_file
+from jaxinv.reports.images.verdict import RATINGS, rate
 
 FAILED = "FAILED"
 """The audit itself failed; `reason` says why."""
@@ -42,6 +44,8 @@ class Entry(NamedTuple):
     """Of these."""
     psnr: list[float] | None = None
     """`[N]` dB, where the truth was at hand."""
+    ssim: list[float] | None = None
+    """`[N]`, likewise; see `Judgement`."""
     identified: float | None = None
     """See `Judgement`, where the truth was at hand."""
     refused: bool = False
@@ -53,6 +57,17 @@ class Entry(NamedTuple):
         """The highest PSNR of an example, dB; NaN where none was judged."""
         values = [value for value in self.psnr or [] if not math.isnan(value)]
         return max(values, default=math.nan)
+
+    def verdict(self) -> str | None:
+        """What the example recovered best can be called, a key of `RATINGS`.
+
+        None where no truth was at hand: a score is no verdict.
+        """
+        if self.psnr is None or self.ssim is None:
+            return None
+        examples = zip(map(number, self.psnr), map(number, self.ssim), strict=True)
+        rated = {rate({"psnr": psnr, "ssim": ssim}) for psnr, ssim in examples}
+        return next(name for name in RATINGS if name in rated)
 
 
 def attempted(
@@ -72,8 +87,7 @@ def attempted(
         attempt.num_examples,
         seconds,
         attempt.compile_s,
-        None if judgement is None else judgement.psnr,
-        None if judgement is None else judgement.identified,
+        *(judgement or (None, None, None)),
     )
 
 
@@ -90,17 +104,19 @@ def write_entries(path: Path, entries: Sequence[Entry]) -> None:
       OSError: it could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {
-        "case": "flower",
-        "device": str(jax.devices()[0].device_kind),
-        "versions": versions(),
-        "entries": [_row(entry) for entry in entries],
-    }
+    report = _facts() | {"entries": [_row(entry) for entry in entries]}
     text = json.dumps(jsonable(report), indent=1, allow_nan=False) + "\n"
     replace_file(path, text.encode())
+
+
+@functools.cache
+def _facts() -> dict[str, Any]:
+    # Looking packages up takes longer than writing a report.
+    device = str(jax.devices()[0].device_kind)
+    return {"case": "flower", "device": device, "versions": versions()}
 
 
 def _row(entry: Entry) -> dict[str, Any]:
     # Flower's numbers are wider than a JSON reader's floats.
     row = entry._asdict() | {"node": str(entry.node)}
-    return row | {"worst_psnr": number(entry.worst())}
+    return row | {"worst_psnr": number(entry.worst()), "verdict": entry.verdict()}

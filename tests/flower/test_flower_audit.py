@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from flwr.app import MetricRecord, RecordDict
 
+import jaxinv
+from jaxinv import metrics
 from jaxinv.attacks.base import Status
 from jaxinv.errors import InputError
-from jaxinv.flower import Audit, arrays_of
+from jaxinv.flower import Audit, Entry, arrays_of
 from jaxinv.flower.judge import judge
 
 
@@ -123,3 +125,30 @@ def test_it_is_told_how_clients_train_or_refuses(world):
     with pytest.raises(InputError, match="local_training is needed and not granted"):
         world.audit(local_training=None)(before, content)
     assert isinstance(world.audit(), Audit)
+
+
+def test_a_verdict_is_the_worst_leak_of_an_entry():
+    nan = float("nan")
+
+    def verdict(psnr, ssim):
+        return Entry(1, 2, "OK", psnr=psnr, ssim=ssim).verdict()
+
+    assert verdict([9.0, 40.0], [nan, nan]) == "exact"
+    assert verdict([9.0, 27.0], [0.1, 0.9]) == "recognisable"
+    # A flat guess at a flat image has a high PSNR and no detail.
+    assert verdict([40.0, nan], [0.1, nan]) == "nothing"
+    assert Entry(1, 2, "OK", score=0.1).verdict() is None
+
+
+def test_larger_images_have_a_structure_to_compare(world):
+    spec = jaxinv.Spec((12, 12, 1), 5)
+    inputs = np.random.default_rng(2).random((2, 12, 12, 1)).astype(np.float32)
+    truth = jaxinv.Batch(inputs, np.zeros(2, np.int32))
+    guess = truth._replace(inputs=inputs[::-1] * 0.9)
+    found = judge(spec, truth, guess)
+    assert found.ssim == pytest.approx(
+        metrics.ssim(inputs, inputs * np.float32(0.9)).tolist(), abs=1e-5
+    )
+    assert min(found.psnr) > 20 and found.identified == 1
+    one = judge(world.target.spec, *2 * [world.data[world.nodes[0]]])
+    assert np.isnan(one.ssim).all() and one.psnr == pytest.approx([120, 120])
