@@ -79,17 +79,19 @@ def arrays_of(params: Params) -> ArrayRecord:
 
 
 def _read(name: str, array: Array, expected: tuple[int, ...] | None) -> np.ndarray:
-    shape, stream = tuple(array.shape), io.BytesIO(array.data)
     if array.stype != "numpy.ndarray":
         raise InputError(f"array {name!r} is {array.stype!r}; expected 'numpy.ndarray'")
+    stream = io.BytesIO(array.data)
+    shape, dtype = _header(name, stream)
+    # Lists of arrays (`NumPyClient`) come without types and shapes beside the data.
+    said = tuple(array.shape) if array.dtype else shape
+    if shape != said or dtype.hasobject:
+        raise InputError(
+            f"array {name!r} holds {dtype} of shape {shape}; expected numbers of shape "
+            f"{said}, as it says"
+        )
     if expected is not None and shape != expected:
         raise InputError(f"array {name!r} has shape {shape}; expected {expected}")
-    stored_shape, dtype = _header(name, stream)
-    if stored_shape != shape or dtype.hasobject:
-        raise InputError(
-            f"array {name!r} holds {dtype} of shape {stored_shape}; expected numbers "
-            f"of shape {shape}, as it says"
-        )
     size, stored = math.prod(shape) * dtype.itemsize, len(array.data) - stream.tell()
     check_bytes(size, f"array {name!r}")
     if size != stored:

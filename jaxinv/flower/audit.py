@@ -52,6 +52,7 @@ class Audit:
         max_examples: int = 256,
         num_restarts: int = 1,
         arrays: str = "arrays",
+        returned: str | None = None,
         metrics: str = "metrics",
         weighted_by: str = "num-examples",
         seed: int = 0,
@@ -68,7 +69,10 @@ class Audit:
         num_examples: N of every client; None takes it from each reply's metrics.
         max_examples: the largest N that is attacked: a reply may say anything.
         num_restarts: starts of the attack.
-        arrays: name of the `ArrayRecord` in the messages.
+        arrays: name of the `ArrayRecord` in the messages. Of a `NumPyClient` it is
+          "fitins.parameters", its `returned` "fitres.parameters", its `metrics`
+          "fitres.num_examples" and its `weighted_by` "num_examples".
+        returned: its name in the replies; None where it is the same.
         metrics: name of the `MetricRecord` in the replies.
         weighted_by: name of N in that record.
         seed: of the attack's starts.
@@ -97,6 +101,7 @@ class Audit:
             )
         made = attack if isinstance(attack, Attack) else closed_form(attack)
         self.spec, self.arrays, self.metrics = spec, arrays, metrics
+        self._returned = arrays if returned is None else returned
         self._runner = Runner(made, num_restarts=num_restarts)
         self._to_params, self._sent, self._local = to_params, sent, local_training
         self._num, self._most, self._weighted_by = (
@@ -131,7 +136,7 @@ class Audit:
                 f"arrays is {self.arrays!r}; the client was sent no such record"
             )
         sent = read_arrays(before)
-        returned = read_arrays(record_of(reply, self.arrays), like=sent)
+        returned = read_arrays(_record(reply, self._returned), like=sent)
         num = self._examples(reply)
         observation = observe(
             self._to_params(sent),
@@ -167,8 +172,8 @@ class Audit:
         return int(found)
 
 
-def record_of(content: RecordDict, name: str) -> ArrayRecord:
-    """The arrays of a message.
+def _record(content: RecordDict, name: str) -> ArrayRecord:
+    """The arrays of a reply.
 
     Raises:
       InputError: there are none of this name.
@@ -176,5 +181,5 @@ def record_of(content: RecordDict, name: str) -> ArrayRecord:
     found = content.array_records.get(name)
     if found is None:
         names = ", ".join(content.array_records) or "none"
-        raise InputError(f"arrays is {name!r}; the message holds {names}")
+        raise InputError(f"returned is {name!r}; the reply holds {names}")
     return found

@@ -93,8 +93,13 @@ def attempted(
 
 def reason_of(error: BaseException) -> str:
     """An exception as one line."""
-    text = " ".join(str(error).split())[:500]
+    text = one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def one_line(text: str | None) -> str:
+    """What somebody else wrote, short enough for a log."""
+    return " ".join((text or "").split())[:500]
 
 
 def write_entries(path: Path, entries: Sequence[Entry]) -> None:

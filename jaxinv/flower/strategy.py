@@ -24,6 +24,7 @@ from jaxinv.flower.record import (
     NOT_SENT,
     Entry,
     attempted,
+    one_line,
     reason_of,
     write_entries,
 )
@@ -145,7 +146,7 @@ class AuditedStrategy(Strategy):
     def _entry(self, server_round: int, reply: Message) -> Entry:
         node = reply.metadata.src_node_id
         if reply.has_error():
-            reason = reply.error.reason or ""
+            reason = one_line(reply.error.reason)
             return Entry(server_round, node, NOT_SENT, reason=reason)
         began = time.perf_counter()
         try:

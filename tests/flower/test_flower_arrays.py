@@ -56,7 +56,8 @@ def _pickled():
     ("array", "words"),
     [
         (_array(stype="torch"), "is 'torch'; expected 'numpy.ndarray'"),
-        (_array(shape=(3, 2)), "has shape .3, 2.; expected .2, 3."),
+        (_array(shape=(3, 2)), "as it says"),
+        (Array(np.zeros((3, 2))), "has shape .3, 2.; expected .2, 3."),
         (_array(data=_claiming((2, 3))), "holds .* bytes; expected 48"),
         (_array(data=_claiming((10**9, 10**9))), "as it says"),
         (_array(data=_pickled()), "holds object of shape"),

@@ -92,8 +92,8 @@ def test_what_is_missing_is_named(world):
     with pytest.raises(InputError, match="or set num_examples"):
         world.audit()(before, content)
     assert world.audit(num_examples=2)(before, content).num_examples == 2
-    with pytest.raises(InputError, match="'weights'; the message holds arrays"):
-        world.audit(arrays="weights")(before, content)
+    with pytest.raises(InputError, match="'weights'; the reply holds arrays"):
+        world.audit(returned="weights")(before, content)
 
 
 @pytest.mark.parametrize(
