@@ -35,6 +35,7 @@ FLOORS = [
     {"audits"},
     {"sweeps"},
     {"reports", "cache"},
+    {"flower"},
     {"cli"},
     {"__main__", "__init__"},
 ]

@@ -1,0 +1,1 @@
+"""Two Flower clients on embedded digits, audited on both sides."""

@@ -1,0 +1,127 @@
+"""What an audit of a federation wrote down: an entry for each client and round."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxinv.attacks.base import Status
+from jaxinv.audits.facts import number, versions
+from jaxinv.flower.audit import Attempt
+from jaxinv.flower.judge import Judgement
+from jaxinv.reports.folder import jsonable, replace_file
+from jaxinv.reports.images.verdict import RATINGS, rate
+
+FAILED = "FAILED"
+"""The audit itself failed; `reason` says why."""
+NOT_SENT = "NOT_SENT"
+"""The client returned an error, so there was nothing to attack."""
+
+
+class Entry(NamedTuple):
+    """One client in one round. Holds no pictures: what was recovered is not kept."""
+
+    round: int
+    """From 1; 0 where the message does not say."""
+    node: int
+    """Flower's number of the client."""
+    status: str
+    """A name of `jaxinv.Status`, `FAILED` or `NOT_SENT`."""
+    score: float = math.nan
+    """The attacker's own, lower is better; its unit is the attack's."""
+    num_examples: int = 0
+    """That were attacked."""
+    seconds: float = 0.0
+    """What the audit cost, compiling included."""
+    compile_s: float = 0.0
+    """Of these."""
+    psnr: list[float] | None = None
+    """`[N]` dB, where the truth was at hand."""
+    ssim: list[float] | None = None
+    """`[N]`, likewise; see `Judgement`."""
+    identified: float | None = None
+    """See `Judgement`, where the truth was at hand."""
+    refused: bool = False
+    """Whether the client kept its update to itself."""
+    reason: str = ""
+    """Why it failed, was refused or not sent."""
+
+    def worst(self) -> float:
+        """The highest PSNR of an example, dB; NaN where none was judged."""
+        values = [value for value in self.psnr or [] if not math.isnan(value)]
+        return max(values, default=math.nan)
+
+    def verdict(self) -> str | None:
+        """What the example recovered best can be called, a key of `RATINGS`.
+
+        None where no truth was at hand: a score is no verdict.
+        """
+        if self.psnr is None or self.ssim is None:
+            return None
+        examples = zip(map(number, self.psnr), map(number, self.ssim), strict=True)
+        rated = {rate({"psnr": psnr, "ssim": ssim}) for psnr, ssim in examples}
+        return next(name for name in RATINGS if name in rated)
+
+
+def attempted(
+    server_round: int,
+    node: int,
+    attempt: Attempt,
+    seconds: float,
+    judgement: Judgement | None = None,
+) -> Entry:
+    """The entry of an attack that came to its end."""
+    found = attempt.found
+    return Entry(
+        server_round,
+        node,
+        Status(int(np.asarray(found.status))).name,
+        float(found.score),
+        attempt.num_examples,
+        seconds,
+        attempt.compile_s,
+        *(judgement or (None, None, None)),
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception as one line."""
+    text = one_line(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def one_line(text: str | None) -> str:
+    """What somebody else wrote, short enough for a log."""
+    return " ".join((text or "").split())[:500]
+
+
+def write_entries(path: Path, entries: Sequence[Entry]) -> None:
+    """Writes entries as JSON; the file is replaced whole.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = _facts() | {"entries": [_row(entry) for entry in entries]}
+    text = json.dumps(jsonable(report), indent=1, allow_nan=False) + "\n"
+    replace_file(path, text.encode())
+
+
+@functools.cache
+def _facts() -> dict[str, Any]:
+    # Looking packages up takes longer than writing a report.
+    device = str(jax.devices()[0].device_kind)
+    return {"case": "flower", "device": device, "versions": versions()}
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    # Flower's numbers are wider than a JSON reader's floats.
+    row = entry._asdict() | {"node": str(entry.node)}
+    return row | {"worst_psnr": number(entry.worst()), "verdict": entry.verdict()}
