@@ -47,6 +47,7 @@ def curves_svg(curves: Sequence[Curve], colours: Colours = LIGHT) -> bytes | Non
             right.plot(place, np.median(ends), "o", ms=3.5, color=colours.ink)
         if wide:
             left.set_yscale("log")
+            left.yaxis.set_minor_formatter("")
         left.set(xlabel="step", ylabel="attacker's score", title="best restart")
         right.set(xlabel="batch", title="end of each restart")
         right.set_xticks([])

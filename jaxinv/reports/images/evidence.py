@@ -99,6 +99,7 @@ def evidence_svg(
                 axes.plot(*zip(*points, strict=True), mark, alpha=0.85, **style)
         if scores.min() > 0 and scores.max() > 10 * scores.min():
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter("")
         axes.set_xlabel("attacker's score (lower is better to the attacker)")
         axes.set_ylabel("PSNR, dB")
         axes.grid(True, color=colours.rule, linewidth=0.6)
