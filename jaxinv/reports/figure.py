@@ -51,7 +51,8 @@ def both(svg: Callable[[Colours], bytes | None]) -> Drawn:
         files = [svg(colours) for colours in (LIGHT, DARK)]
     except ImportError:
         return Drawn(None, None, "jaxinv[plot]")
-    return Drawn(*(one and data_uri(one, "image/svg+xml") for one in files))
+    light, dark = (data_uri(one, "image/svg+xml") if one else None for one in files)
+    return Drawn(light, dark)
 
 
 def draw(
@@ -59,7 +60,6 @@ def draw(
     colours: Colours,
     *,
     size: tuple[float, float] = (5.4, 3.1),
-    font: float = 10,
 ) -> bytes:
     """A figure as an SVG file.
 
@@ -67,8 +67,8 @@ def draw(
       paint: `(figure, colours)`, puts axes on a matplotlib figure; their labels, ticks
         and spines are coloured here.
       colours: `LIGHT` or `DARK`.
-      size: width and height in inches, of 72 pixels each.
-      font: size in points.
+      size: width and height in inches, of 72 pixels each. On a phone about 5 inches
+        are shown with text of 10 pixels; more makes it smaller.
 
     Raises:
       ImportError: matplotlib is not installed.
@@ -77,7 +77,7 @@ def draw(
     from matplotlib.figure import Figure
 
     # The salt makes the same figure the same file.
-    with rc_context({"svg.hashsalt": "jaxinv", "font.size": font}):
+    with rc_context({"svg.hashsalt": "jaxinv", "font.size": 10}):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure, colours)
         for axes in figure.axes:

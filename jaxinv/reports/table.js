@@ -26,11 +26,11 @@ function addSorting(table, body, rows) {
       // Up, down, and back to how the page was written.
       const next = { ascending: "descending", descending: null }[was];
       if (next === null) {
-        body.append(...rows);
+        body.replaceChildren(...rows);
         return;
       }
       head.setAttribute("aria-sort", next ?? "ascending");
-      body.append(...sorted(rows, column, head.classList.contains("n"), next ? -1 : 1));
+      body.replaceChildren(...sorted(rows, column, head.classList.contains("n"), next ? -1 : 1));
     });
   });
 }
@@ -53,7 +53,8 @@ function key(cell, numeric) {
 }
 
 function addFilter(table, rows) {
-  const texts = rows.map((row) => row.textContent.toLowerCase());
+  const cells = (row) => Array.from(row.cells, (cell) => cell.textContent);
+  const texts = rows.map((row) => cells(row).join("\n").toLowerCase());
   const line = document.createElement("p");
   const label = document.createElement("label");
   const input = document.createElement("input");
@@ -61,13 +62,15 @@ function addFilter(table, rows) {
   line.className = "filter";
   input.type = "search";
   input.autocomplete = "off";
+  input.placeholder = 'words, or "a phrase"';
   count.setAttribute("role", "status");
   label.append("Rows with", input);
   line.append(label, count);
   table.parentElement.before(line);
 
   function show() {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const asked = input.value.toLowerCase().match(/"[^"]+"|[^\s"]+/g) ?? [];
+    const words = asked.map((word) => word.replaceAll('"', ""));
     let shown = 0;
     rows.forEach((row, i) => {
       row.hidden = !words.every((word) => texts[i].includes(word));

@@ -85,6 +85,11 @@ def test_an_iterative_attack_reports_curves_and_an_oracle_no_worse(data):
         assert curve.steps[-1] == 60
         assert (np.diff(curve.score) <= 0).all()
         assert curve.restart_scores.shape == (2,)
+        # The first one kept is the one that was chosen; the oracle is among them.
+        example = result.report["examples"][curve.batch]
+        assert curve.kept.shape == (2, 2)
+        assert curve.kept[0] == pytest.approx([example["score"], example["psnr"]])
+        assert curve.kept[:, 1].max() == pytest.approx(example["oracle_psnr"])
     for example in result.report["examples"]:
         assert example["oracle_psnr"] >= example["psnr"] - 1e-4
         assert example["score"] == pytest.approx(

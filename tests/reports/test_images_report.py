@@ -1,7 +1,6 @@
 """The report of images: what is written loads again, says the truth and is harmless."""
 
 import base64
-import importlib.util
 import io
 import json
 import math
@@ -15,11 +14,8 @@ from fakes import NAMES, NASTY, example, fake_report, fake_result
 from PIL import Image
 
 from jaxinv.audits.images import AuditResult
-from jaxinv.audits.images.judge import Curve
 from jaxinv.reports.folder import jsonable
 from jaxinv.reports.images import judge, plot, write_report
-from jaxinv.reports.images.curves import curves_svg
-from jaxinv.reports.images.evidence import agreement, evidence_svg
 from jaxinv.reports.images.page import SHOWN
 from jaxinv.reports.images.verdict import LUCK, rate
 
@@ -217,41 +213,6 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     assert "image/svg+xml" not in text
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("matplotlib") is None, reason="matplotlib is missing"
-)
-class TestCurves:
-    def test_drawn_in_both_schemes(self, written):
-        text = written[1].read_text("utf-8")
-        svgs = [
-            base64.b64decode(part).decode()
-            for part in re.findall(r"image/svg\+xml;base64,([\w+/=]+)", text)
-        ]
-        # Two figures, each for light and for dark screens.
-        assert len(set(svgs)) == 4
-        for svg in svgs:
-            assert "<script" not in svg
-            assert not re.search(r'href="(?!#)', svg)
-
-    def test_same_input_same_file(self):
-        curves = fake_result().curves
-        assert curves_svg(curves) == curves_svg(curves)
-
-    @pytest.mark.parametrize(
-        "curve",
-        [
-            Curve(0, [], [], []),
-            Curve(0, [1], [2.0], [2.0]),
-            Curve(0, [1, 2], [math.nan, math.inf], [math.nan]),
-        ],
-    )
-    def test_nothing_to_draw(self, curve):
-        assert curves_svg([curve]) is None
-
-    def test_negative_scores(self):
-        assert curves_svg([Curve(0, [1, 2], [-1.0, -2.0], [-2.0])])
-
-
 @pytest.mark.parametrize(
     ("psnr", "ssim", "expected"),
     [
@@ -332,39 +293,6 @@ def test_pool_of_one_identifies_nothing():
     report = fake_report([example(psnr=9)] * 4)
     report["summary"]["chance"] = 1.0
     assert judge(report).level == "nothing"
-
-
-def test_agreement_of_score_and_truth():
-    scores = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
-    told = [example(i, score=s, psnr=40.0 - i) for i, s in enumerate(scores)]
-    found = agreement(fake_report(told), [])
-    assert found.examples == pytest.approx(-1) and found.restarts is None
-    fooled = [example(i, score=s, psnr=10.0 + i) for i, s in enumerate(scores)]
-    assert agreement(fake_report(fooled), []).examples == pytest.approx(1)
-    assert agreement(fake_report(told[:4]), []).examples is None
-    assert agreement(fake_report([]), []).examples is None
-    # Equal scores order nothing.
-    assert agreement(fake_report([example(i) for i in range(9)]), []).examples is None
-
-
-def test_agreement_among_restarts_against_scipy():
-    spearmanr = pytest.importorskip("scipy.stats").spearmanr
-    rng = np.random.default_rng(0)
-    kept = rng.integers(0, 9, (3, 20, 2)).astype(float)
-    expected = np.median([spearmanr(*pairs.T).statistic for pairs in kept])
-    kept_and_bad = [np.concatenate([k, [[np.inf, 1], [1, np.nan]]]) for k in kept]
-    curves = [Curve(i, [], [], [], k) for i, k in enumerate(kept_and_bad)]
-    assert agreement(fake_report([]), curves).restarts == pytest.approx(expected)
-
-
-def test_evidence_needs_two_points():
-    lone = fake_report([example(0), example(1, psnr=None)])
-    assert evidence_svg(lone, []) is None
-    pair = fake_report([example(0), example(1, score=-1.0, status="DIVERGED")])
-    one = evidence_svg(pair, [])
-    assert one and one == evidence_svg(pair, [])
-    more = Curve(0, [], [], [], np.array([[0.1, 20.0], [math.inf, 3.0]]))
-    assert evidence_svg(pair, [more]) != one
 
 
 def test_many_pictures_are_folded(tmp_path):

@@ -126,6 +126,15 @@ def test_filtering_counts_and_names_in_numbers_order(page, tmp_path):
     assert ">3 of 6 rows</span>" in dom and "<label>Rows with<input" in dom
 
 
+def test_a_phrase_is_looked_for_as_it_is(page, tmp_path):
+    driver = (
+        "const box = document.querySelector('input[type=search]');"
+        "box.value = '\"b 1\" 11'; box.dispatchEvent(new Event('input'));"
+    )
+    rows = [(f"b {i}", 1, i, i) for i in (10, 9, 1, 11, 2, 33)]
+    assert firsts(in_chromium(page(rows), tmp_path, driver)) == ["b 11"]
+
+
 def test_few_rows_stay_as_they_are(page, tmp_path):
     dom = in_chromium(page(ROWS[:5]), tmp_path)
     assert "<button" not in dom and "<input" not in dom

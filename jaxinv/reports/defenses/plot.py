@@ -57,7 +57,7 @@ def pareto_svg(
         axes.set_ylabel("PSNR of the strongest attack, dB")
         axes.grid(True, color=colours.rule, linewidth=0.6)
 
-    return draw(paint, colours, size=(6.6, 4.2), font=9)
+    return draw(paint, colours, size=(5.6, 4.0))
 
 
 def _point(row: Mapping[str, Any]) -> tuple[float, float]:

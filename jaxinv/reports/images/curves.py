@@ -47,10 +47,11 @@ def curves_svg(curves: Sequence[Curve], colours: Colours = LIGHT) -> bytes | Non
             right.plot(place, np.median(ends), "o", ms=3.5, color=colours.ink)
         if wide:
             left.set_yscale("log")
+            left.yaxis.set_minor_formatter("")
         left.set(xlabel="step", ylabel="attacker's score", title="best restart")
         right.set(xlabel="batch", title="end of each restart")
         right.set_xticks([])
-        right.tick_params(axis="y", length=0)
+        right.tick_params(axis="y", which="both", length=0)
         right.set_xlim(-0.8, min(len(drawn), MAX_COLUMNS) - 0.2)
         for axes in (left, right):
             axes.title.set_fontsize(10)

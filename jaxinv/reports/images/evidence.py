@@ -78,14 +78,17 @@ def evidence_svg(
     ]
     if len(chosen) < 2:
         return None
-    kept = [np.asarray(curve.kept, float).reshape(-1, 2) for curve in curves]
+    # The first of them is the one that was chosen.
+    kept = [np.asarray(curve.kept, float).reshape(-1, 2)[1:] for curve in curves]
     others = np.concatenate([*kept, np.empty((0, 2))])
     others = others[np.isfinite(others).all(1)]
     scores = np.concatenate([others[:, 0], [score for score, _, _ in chosen]])
 
     def paint(figure: Any, colours: Colours) -> None:
         axes = figure.add_subplot()
-        axes.plot(*others.T, "o", ms=2.5, color=colours.other, label="other restarts")
+        if len(others):
+            style = {"ms": 2.5, "color": colours.other, "label": "other restarts"}
+            axes.plot(*others.T, "o", **style)
         for ok, mark, name in (
             (True, "o", "chosen, OK"),
             (False, "X", "chosen, not OK"),
@@ -96,6 +99,7 @@ def evidence_svg(
                 axes.plot(*zip(*points, strict=True), mark, alpha=0.85, **style)
         if scores.min() > 0 and scores.max() > 10 * scores.min():
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter("")
         axes.set_xlabel("attacker's score (lower is better to the attacker)")
         axes.set_ylabel("PSNR, dB")
         axes.grid(True, color=colours.rule, linewidth=0.6)

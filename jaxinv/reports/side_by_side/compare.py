@@ -22,7 +22,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     told = [_facts(run) for run in runs]
     names = list(dict.fromkeys(name for facts in told for name in facts))
     values = {name: [facts.get(name) for facts in told] for name in names}
-    same = {name: all(v == row[0] for v in row) for name, row in values.items()}
+    same = {name: _common(runs, row) for name, row in values.items()}
     return {
         "runs": [
             {
@@ -37,11 +37,22 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             }
             for run in runs
         ],
-        "different": {name: row for name, row in values.items() if not same[name]},
-        "same": {name: row[0] for name, row in values.items() if same[name]},
+        "different": {n: row for n, row in values.items() if same[n] is None},
+        "same": {name: value for name, value in same.items() if value is not None},
         "numbers": _numbers(runs),
         "entries": _entries(runs),
     }
+
+
+def _common(runs: Sequence[Run], values: Sequence[str | None]) -> str | None:
+    """The value of all runs, or None where they differ.
+
+    Runs of a case that has no such setting at all do not count.
+    """
+    pairs = list(zip((run.report["case"] for run in runs), values, strict=True))
+    cases = {case for case, value in pairs if value is not None}
+    found = {value for case, value in pairs if case in cases}
+    return found.pop() if len(found) == 1 else None
 
 
 def _facts(run: Run) -> dict[str, str]:

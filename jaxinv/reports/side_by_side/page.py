@@ -51,12 +51,12 @@ def write_comparison(runs: Sequence[Run], out: str | os.PathLike[str]) -> Path:
 
 def render(runs: Sequence[Run], comparison: dict[str, Any]) -> str:
     """The page, as text; see `page.html.j2` for what it says."""
-    different = comparison["different"]
     names = [Column(run.label) for run in runs]
     return render_page(
         "side_by_side/page.html.j2",
         c=comparison,
-        settings=([Column("setting"), *names], _rows(different)),
+        columns=[Column("setting"), *names],
+        different=[[name, *row] for name, row in comparison["different"].items()],
         numbers=[_of_case(one) for one in comparison["numbers"]],
         entries=[_of_entries(one) for one in comparison["entries"]],
         galleries=[
@@ -64,13 +64,6 @@ def render(runs: Sequence[Run], comparison: dict[str, Any]) -> str:
         ],
         shown=SHOWN,
     )
-
-
-def _rows(different: dict[str, list[Any]]) -> list[list[Any]]:
-    return [
-        [name, *("not there" if v is None else v for v in values)]
-        for name, values in different.items()
-    ]
 
 
 def _of_case(table: dict[str, Any]) -> dict[str, Any]:
@@ -121,4 +114,5 @@ def _gallery(runs: Sequence[Run], group: dict[str, Any]) -> dict[str, Any] | Non
             rows.append({"key": row["key"], "about": row["about"], "of": pairs})
     if not rows:
         return None
-    return {"data": group["data"], "rows": rows, "total": len(group["rows"])}
+    told = {"data": group["data"], "runs": group["runs"]}
+    return {**told, "rows": rows, "total": len(group["rows"])}

@@ -16,13 +16,10 @@ from typing import Any, NamedTuple, NoReturn
 from jaxinv.data.bounded import inside
 from jaxinv.errors import InputError, nearest
 from jaxinv.reports.side_by_side.cases import CASES, Case
+from jaxinv.reports.side_by_side.checked import Checked, short
 
 MAX_BYTES = 64 * 2**20
-"""Of one file; a record of 10,000 graphs takes about half of it."""
-MAX_ENTRIES = 10_000
-"""Examples, users, graphs or defences of one run."""
-MAX_TEXT = 20_000
-"""Characters of one text."""
+"""Of one file. Molecules take most: 38 of them took 380 kB, so that 6,000 fit."""
 MAX_DIGITS = 19
 """Of one whole number: more is no count and no index."""
 MAX_RUNS = 16
@@ -60,10 +57,10 @@ def read_reports(folders: Sequence[str | os.PathLike[str]]) -> list[Run]:
     seen: set[str] = set()
     runs = []
     for label, name in zip("ABCDEFGHIJKLMNOP", folders, strict=False):
+        runs.append(_read(label, Path(name)))
         if (real := os.path.realpath(name)) in seen:
             raise InputError(f"DIR is {str(name)!r} twice; expected different folders")
         seen.add(real)
-        runs.append(_read(label, Path(name)))
     return runs
 
 
@@ -77,9 +74,9 @@ def look_up(record: Any, path: str) -> Any:
 def _read(label: str, folder: Path) -> Run:
     try:
         report = _parsed(folder)
-        name = _Checked(report).text("case")
+        name = Checked(report).text("case")
         if name not in CASES:
-            raise InputError(f"case is {_short(name)}; {nearest(name[:100], CASES)}")
+            raise InputError(f"case is {short(name)}; {nearest(name[:100], CASES)}")
         _check(report, CASES[name])
     except InputError as error:
         raise InputError(f"{folder}: report.json: {error}") from None
@@ -117,7 +114,7 @@ def _no_number(text: str) -> NoReturn:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise InputError(f"holds the number {_short(text)}; expected one below 1e308")
+        raise InputError(f"holds the number {short(text)}; expected one below 1e308")
     return value
 
 
@@ -131,11 +128,11 @@ def _whole(text: str) -> int:
 
 def _check(report: Any, case: Case) -> None:
     """Everything that a comparison uses."""
-    has = _Checked(report)
+    has = Checked(report)
     for path in ("attack", case.model, "device", "command", "dataset.name"):
         has.text(path)
     for path in ("attack_title", "defense"):
-        has.text(path, none=True)
+        has.text_or_null(path)
     for path in ("compile_s", "run_s"):
         has.number(path)
     has.flag("interrupted")
@@ -144,14 +141,14 @@ def _check(report: Any, case: Case) -> None:
     has.text("verdict.headline")
     if (level := has.text("verdict.level")) not in LEVELS:
         one = nearest(level[:100], LEVELS)
-        raise InputError(f"verdict.level is {_short(level)}; {one}")
+        raise InputError(f"verdict.level is {short(level)}; {one}")
     for path in ("settings", "versions"):
         has.plain(path)
     for shown in case.numbers:
         has.shown(shown.path, shown.column.kind)
     known = set()
     for place, entry in enumerate(has.rows(case.entries)):
-        one = _Checked(entry, f"{case.entries}[{place}].")
+        one = Checked(entry, f"{case.entries}[{place}].")
         key = one.key(case.key)
         if key in known:
             one.refuse(case.key, key, "each of them once")
@@ -160,94 +157,3 @@ def _check(report: Any, case: Case) -> None:
             one.shown(case.about, "text")
         for shown in case.compared:
             one.shown(shown.path, shown.column.kind)
-
-
-class _Checked:
-    """Looks paths of a record up and refuses what is not of the kind asked for."""
-
-    def __init__(self, record: Any, prefix: str = "") -> None:
-        self._record, self._prefix = record, prefix
-
-    def refuse(self, path: str, value: Any, expected: str) -> NoReturn:
-        name = f"{self._prefix}{path}"
-        raise InputError(f"{name} is {_short(value)}; expected {expected}")
-
-    def text(self, path: str, *, none: bool = False) -> str:
-        value = self._at(path)
-        if not (isinstance(value, str) or (none and value is None)):
-            self.refuse(path, value, "a text")
-        if value is not None and len(value) > MAX_TEXT:
-            self.refuse(path, value, f"at most {MAX_TEXT:,} characters")
-        return value
-
-    def texts(self, path: str) -> None:
-        value = self._at(path)
-        good = isinstance(value, list) and all(isinstance(x, str) for x in value)
-        if not good or sum(map(len, value)) > MAX_TEXT:
-            self.refuse(path, value, "a list of texts")
-
-    def number(self, path: str) -> None:
-        value = self._at(path)
-        if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
-            self.refuse(path, value, "a number or null")
-
-    def flag(self, path: str) -> None:
-        value = self._at(path)
-        if not isinstance(value, bool):
-            self.refuse(path, value, "true or false")
-
-    def shown(self, path: str, kind: str) -> None:
-        if kind == "number":
-            self.number(path)
-        elif not isinstance(self._at(path), bool):
-            self.text(path, none=True)
-
-    def key(self, path: str) -> int | str:
-        value = self._at(path)
-        if isinstance(value, str):
-            return self.text(path)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            self.refuse(path, value, "a text, or a whole number from 0 on")
-        return value
-
-    def rows(self, path: str) -> list[Any]:
-        value = self._at(path)
-        if not isinstance(value, list) or len(value) > MAX_ENTRIES:
-            self.refuse(path, value, f"a list of at most {MAX_ENTRIES:,} entries")
-        return value
-
-    def plain(self, path: str) -> None:
-        """A table of settings: texts, numbers, and short lists of those."""
-        value = self._at(path)
-        if not isinstance(value, dict) or len(value) > 1000:
-            self.refuse(path, value, "a table of at most 1,000 entries")
-        for name, entry in value.items():
-            if len(name) + len(_spelled(entry)) > MAX_TEXT:
-                where = f"{path}.{_short(name)}"
-                self.refuse(where, entry, f"at most {MAX_TEXT:,} characters")
-
-    def _at(self, path: str) -> Any:
-        value, keys = self._record, path.split(".")
-        for i, key in enumerate(keys):
-            if not isinstance(value, dict):
-                where = ".".join(keys[:i])
-                name = f"{self._prefix}{where}".rstrip(".") or "it"
-                raise InputError(f"{name} is {_short(value)}; expected a table")
-            if key not in value:
-                where = ".".join(keys[: i + 1])
-                raise InputError(f"{self._prefix}{where} is missing")
-            value = value[key]
-        return value
-
-
-def _spelled(value: Any) -> str:
-    try:
-        return json.dumps(value)
-    except RecursionError:
-        raise InputError("nested too deeply; expected a report") from None
-
-
-def _short(value: Any) -> str:
-    """A value for a message of one line."""
-    text = repr(value) if isinstance(value, str) else _spelled(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,60 @@
+"""Folders of runs as audits leave them, one for each case, with hostile names."""
+
+from fake_graphs import fake_citations, fake_molecules
+from fakes import NASTY, example, fake_rated, fake_result, rater
+
+from jaxinv.reports import graphs, images, recommender
+from jaxinv.reports.folder import fresh_folder, write_judged
+from jaxinv.reports.verdict import Verdict
+
+
+class Comparison:
+    """A comparison of defences, of what its record holds no more than is compared."""
+
+    def __init__(self, accuracy):
+        rows = [
+            {"defense": name, "accuracy": a, "strongest": {"psnr": psnr}}
+            for name, a, psnr in (
+                ("none", 0.9, 50.0),
+                (NASTY, accuracy, None),
+                ("sign", 0.8, 9.0),
+            )
+        ]
+        facts = ("command", "settings", "versions", "dataset", "device", "run_s")
+        plain = {k: v for k, v in fake_result([]).report.items() if k in facts}
+        self.report = {
+            **plain,
+            "case": "defences",
+            "attack": "dlg",
+            "attack_title": "DLG",
+            "target": "mlp",
+            "defense": NASTY,
+            "knowledge": [],
+            "num_examples": 16,
+            "num_test": 400,
+            "compile_s": None,
+            "interrupted": True,
+            "rows": rows,
+        }
+
+
+def write_run(case, out, seed=0):
+    """Writes a made-up run of a case; runs of several seeds differ in something."""
+    if case == "images":
+        examples = [example(i, psnr=20.0 + seed + i) for i in range(3)]
+        result = fake_result(examples, side=8, seed=seed)
+        result.report["settings"]["seed"] = seed
+        return images.write_report(result, out).parent
+    if case == "recommender":
+        users = [rater(i, mae=0.1 * seed) for i in range(6)]
+        return recommender.write_report(fake_rated(users), out).parent
+    if case == "molecules":
+        result = fake_molecules(wrong=bool(seed))
+        return graphs.write_report(result, out).parent
+    if case == "citations":
+        return graphs.write_report(fake_citations(), out).parent
+    result = Comparison(0.5 + 0.1 * seed)
+    told = Verdict("traces", f"Made up. {NASTY}", (NASTY,))
+    folder = fresh_folder(out)
+    write_judged(result, folder, lambda report: told, lambda result, verdict: "<p>")
+    return folder
