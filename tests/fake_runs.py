@@ -1,9 +1,10 @@
 """Folders of runs as audits leave them, one for each case, with hostile names."""
 
 from fake_graphs import fake_citations, fake_molecules
+from fake_sweeps import fake_swept
 from fakes import NASTY, example, fake_rated, fake_result, rater
 
-from jaxinv.reports import graphs, images, recommender
+from jaxinv.reports import graphs, images, recommender, sweep
 from jaxinv.reports.folder import fresh_folder, write_judged
 from jaxinv.reports.verdict import Verdict
 
@@ -53,6 +54,8 @@ def write_run(case, out, seed=0):
         return graphs.write_report(result, out).parent
     if case == "citations":
         return graphs.write_report(fake_citations(), out).parent
+    if case == "sweep":
+        return sweep.write_report(fake_swept(seed=seed), out).parent
     result = Comparison(0.5 + 0.1 * seed)
     told = Verdict("traces", f"Made up. {NASTY}", (NASTY,))
     folder = fresh_folder(out)

@@ -119,10 +119,13 @@ def _line(
     capped = [min(value, CEILING) for value in psnr]
     ssim = [row["ssim"] for row in rows if row["ssim"] is not None]
     right = [row["label_true"] == row["label_found"] for row in rows]
+    chosen = [f"{n}={options[n]}" for n in varied if n in options]
+    case, _, defense, attack, attacker, _ = key
     return {
         **dict(zip(_LINE, key, strict=True)),
+        "name": ", ".join([case, defense, attack, attacker, *chosen]),
         "options": options,
-        "varied": [f"{n}={options[n]}" for n in varied if n in options],
+        "varied": chosen,
         "examples": len(rows),
         "seeds": len({row["seed"] for row in rows}),
         "psnr": number(np.mean(capped)) if psnr else None,

@@ -30,7 +30,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mixed(folders, tmp_path_factory):
-    """The page of ten runs of all cases."""
+    """The page of two runs of each case."""
     runs = read_reports([folder for pair in folders.values() for folder in pair])
     page = write_comparison(runs, tmp_path_factory.mktemp("mixed") / "new" / "out")
     return runs, page
@@ -97,7 +97,7 @@ def test_the_page_says_it_all(mixed):
     text = page.read_text("utf-8")
     seen = Page(text)
     words = " ".join("".join(seen.words).split())
-    assert "10 runs side by side" in words
+    assert f"{len(runs)} runs side by side" in words
     for run in runs:
         assert " ".join(run.report["verdict"]["headline"].split()) in words
         assert " ".join(run.report["command"].split()) in words

@@ -129,5 +129,21 @@ CASES: dict[str, Case] = {
             _number("accuracy, %", "accuracy", 1, 100),
         ),
     ),
+    "sweep": Case(
+        model="target",
+        numbers=(
+            _number("jobs", "jobs_done"),
+            _number("examples", "num_examples"),
+            _number("steps of all starts", "restart_iterations"),
+        ),
+        entries="lines",
+        unit="line",
+        key="name",
+        about=None,
+        compared=(
+            _number("mean PSNR, dB", "psnr", 1),
+            _number("singled out", "identified"),
+        ),
+    ),
 }
 """By what a record calls its case."""

@@ -46,7 +46,7 @@ def settings_svg(report: Mapping[str, Any], colours: Colours) -> bytes | None:
         axes.set_xlabel("mean PSNR, dB")
         axes.grid(True, axis="x", color=colours.rule, linewidth=0.6)
 
-    return draw(paint, colours, size=(6.8, 1.1 + 0.28 * len(rows)), font=9)
+    return draw(paint, colours, size=(6.8, 1.1 + 0.28 * len(rows)))
 
 
 def scores_svg(rows: Sequence[Mapping[str, Any]], colours: Colours) -> bytes | None:
@@ -72,4 +72,4 @@ def scores_svg(rows: Sequence[Mapping[str, Any]], colours: Colours) -> bytes | N
             axes.grid(True, color=colours.rule, linewidth=0.6)
         grid[0].set_ylabel("PSNR, dB")
 
-    return draw(paint, colours, size=(2.0 + 2.4 * len(panels), 3.0), font=9)
+    return draw(paint, colours, size=(2.0 + 2.4 * len(panels), 3.0))
