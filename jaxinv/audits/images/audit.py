@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv import attacks, defenses, models
-from jaxinv.audits.images.attacker import Attacker
+from jaxinv import defenses, models
+from jaxinv.audits.images.attacker import the_attackers
 from jaxinv.audits.images.config import AuditConfig
 from jaxinv.audits.images.judge import Curve, ExamplePictures, Judge
 from jaxinv.audits.images.record import record
@@ -28,16 +28,12 @@ from jaxinv.client import Client, simulate
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
 from jaxinv.fedavg import FedAvg
-from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
 from jaxinv.local_training import LocalTraining
 from jaxinv.metrics import load_lpips
 from jaxinv.release import Release, gradient
 from jaxinv.run import Runner
 from jaxinv.target import Batch, Spec, Target
-
-# Beyond this much memory only the best reconstructions are kept for the oracle.
-_KEPT_BYTES = 64 * 2**20
 
 
 @dataclass
@@ -81,8 +77,9 @@ def run_audit(
     )
     release = _release(config, target)
     chain = config.chain()
-    attackers = _attackers(
-        config, target, release, {} if compiled is None else compiled
+    compiled = {} if compiled is None else compiled
+    attackers = the_attackers(
+        config, target, release, compiled, local=config.local_training() is not None
     )
     weights = load_lpips(config.lpips) if config.lpips is not None else None
     judge = Judge(target.spec, data, weights)
@@ -160,54 +157,3 @@ def _release(config: AuditConfig, target: Target) -> Release:
 def _client(release: Release, local: LocalTraining | None) -> Client:
     masked = getattr(release, "masked", None)
     return Client(jax.jit(release), local, masked and jax.jit(masked))
-
-
-def _attackers(
-    config: AuditConfig, target: Target, release: Release, compiled: dict[str, Runner]
-) -> list[Attacker]:
-    """The blind one, and beside it the one who knows the defences, if that differs."""
-    chain, granted = config.chain(), config.granted()
-    default = release if config.local_lr is not None else None
-    if "blind" not in compiled:
-        compiled["blind"] = _runner(config, target, default)
-    blind = Attacker("blind", granted, compiled["blind"])
-    if not chain:
-        return [blind]
-    if defenses.hides(chain):
-        granted = (*granted, "visible")
-    elif not defenses.matched(chain):
-        # In the mean such defences do nothing: who knows them can do no better.
-        return [blind]
-    known = defenses.build_known(chain, release, target, draws=config.draws)
-    if known is release:
-        known = default
-    elif not attacks.has_loop(config.attack):
-        return [blind]
-    return [blind, Attacker("adaptive", granted, _runner(config, target, known))]
-
-
-def _runner(config: AuditConfig, target: Target, release: Release | None) -> Runner:
-    """The attack with its restarts, on what it takes the client to do."""
-    options = dict(config.attack_options)
-    if release is not None and attacks.has_loop(config.attack):
-        options["release"] = release
-    if config.iterations is not None:
-        if not attacks.has_loop(config.attack):
-            raise InputError(
-                f"iterations is {config.iterations}; {config.attack} is a closed form "
-                "and takes no steps"
-            )
-        options["num_steps"] = config.iterations
-    attack = attacks.build(config.attack, target, **options)
-    num = config.restarts if attack.num_steps else 1
-    each = 4 * config.batch_size * int(np.prod(target.spec.shape))
-    keep = int(min(num, max(1, _KEPT_BYTES // each)))
-    # One start has nobody to lag behind.
-    halving = Halving() if config.halving and num > 1 else None
-    return Runner(
-        attack,
-        num_restarts=num,
-        keep=keep,
-        halving=halving,
-        precision=config.precision,
-    )
