@@ -25,8 +25,8 @@ def add_to(cases: Any) -> None:
         "update",
         CASES["update"],
         "Attack an update that came from a real client, in files, and weigh what comes "
-        "back. Writes report.html, report.json and pictures. README and examples/update "
-        "show how to come by the files.",
+        "back. Writes report.html, report.json and pictures. examples/update shows "
+        "how to come by the files.",
     )
     add = parser.add_argument
     text = (
@@ -110,13 +110,13 @@ def _print_evidence(console: Console, report: dict[str, Any]) -> None:
         f"{report['attack_title']} on {report['model']}, {report['dataset']['name']}"
     )
     table = Table(title=Text(title), title_justify="left", title_style="", box=SIMPLE)
-    table.add_column("update")
-    for name in ("score", "unexplained", "grey leaves", "starts agree", "PSNR"):
+    table.add_column("update", no_wrap=True)
+    for name in ("score", "unexplained", "grey", "agree", "PSNR"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     psnr = report["summary"].get("psnr_median")
     for title, row, near in (
-        ("of the client", report["evidence"], psnr),
+        ("client's", report["evidence"], psnr),
         ("wrong", report["control"], None),
     ):
         if row is not None:

@@ -207,8 +207,8 @@ def _labels(labels: Any, examples: int, classes: int) -> tuple[int, ...] | None:
         return None
     if not isinstance(labels, list) or len(labels) != examples:
         raise InputError(
-            f"client.labels is {_short(labels)}; expected a list of {examples}, one for "
-            "each example, or no such entry where the attacker is not to know them"
+            f"client.labels is {_short(labels)}; expected a list of {examples}, one "
+            "for each example, or no such entry where the attacker is not to know them"
         )
     for label in labels:
         if type(label) is not int or not 0 <= label < classes:

@@ -60,7 +60,7 @@ class Declared:
         self._names.add(name)
         if len(self._names) > MAX_TENSORS:
             raise InputError(f"holds more than the limit of {MAX_TENSORS:,} tensors")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise InputError(
                 f"tensor {name!r} is {_short(dtype)}; expected one of "
                 f"{', '.join(DTYPES)}"
@@ -75,7 +75,7 @@ class Declared:
                 f"tensor {name!r} has a shape of {_short(lengths)}; expected lengths "
                 "of 0 or more"
             )
-        size = math.prod(lengths) * DTYPES[str(dtype)].itemsize  # pyright: ignore
+        size = math.prod(lengths) * DTYPES[dtype].itemsize  # pyright: ignore
         self._bytes += size
         check_bytes(self._bytes, f"tensor {name!r}")
         return size

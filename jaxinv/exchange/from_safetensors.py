@@ -89,15 +89,16 @@ def check_header(content: bytes) -> None:
         shape, code, place = (
             fields.get(key) for key in ("shape", "dtype", "data_offsets")
         )
-        if not isinstance(shape, list) or not _is_place(place, body):
+        if place is None or not isinstance(shape, list) or not _is_place(place, body):
             raise InputError(
                 f"tensor {name[:60]!r} lacks a shape or a place in the file"
             )
+        start, end = place
         known = isinstance(code, str) and code in _CODES
-        size = declared(name, shape, _CODES[code] if known else code)  # pyright: ignore
-        if size != place[1] - place[0]:
+        size = declared(name, shape, _CODES[str(code)] if known else code)
+        if size != end - start:
             raise InputError(
-                f"tensor {name!r} declares {size} bytes and has {place[1] - place[0]}"
+                f"tensor {name!r} declares {size} bytes and has {end - start}"
             )
 
 
@@ -111,7 +112,7 @@ def _is_place(place: Any, body: int) -> bool:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A table in which no name stands twice: JSON's readers differ in what they take."""
+    """A table in which no name stands twice: readers differ in which one they take."""
     table = dict(pairs)
     if len(table) != len(pairs):
         raise InputError("its header names a tensor twice; expected each name once")

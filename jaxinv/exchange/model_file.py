@@ -21,11 +21,10 @@ from flax import nnx
 from jaxinv import models
 from jaxinv.adapters import from_linen, from_nnx
 from jaxinv.errors import InputError, nearest
-from jaxinv.exchange.client_file import BATCH_NORMS
 from jaxinv.options import check_options
 from jaxinv.target import Spec, Target, from_function
 
-_NORMS = dict(zip(BATCH_NORMS, ("batch_inference", "batch_training"), strict=True))
+_NORMS = {"frozen": "batch_inference", "batch": "batch_training"}
 _FLAGS = {
     "train": {"frozen": False, "batch": True},
     "training": {"frozen": False, "batch": True},
@@ -50,7 +49,8 @@ def load_model(
         (given the `Spec` if it takes an argument). Beside a loss the file may have
         `init(key)`, which says how its parameters are laid out.
       spec: what an example looks like.
-      batch_norm: of `BATCH_NORMS`; None where the model has none.
+      batch_norm: of `jaxinv.exchange.client_file.BATCH_NORMS`; None where the model
+        has none.
       options: of a model of the zoo, or of the function.
 
     Raises:
@@ -92,7 +92,7 @@ def run_file(path: str, what: str) -> ModuleType:
     found = importlib.util.spec_from_file_location(name, file)
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)
-    # As `python FILE.py` would find the files beside it; dataclasses look themselves up.
+    # So that it finds the files beside it, and its dataclasses themselves.
     sys.path.insert(0, str(file.resolve().parent))
     sys.modules[name] = module
     try:
@@ -149,7 +149,8 @@ def _as_target(
             if options:
                 raise InputError(f"--set model.{min(options)}: a loss takes no options")
             init = getattr(module, "init", None)
-            return from_function(found, spec, init=init if callable(init) else None)
+            loss: Any = found
+            return from_function(loss, spec, init=init if callable(init) else None)
         if len(takes) > 2:
             raise InputError(
                 f"{name} takes {', '.join(takes)}; expected a loss (params, batch), a "
@@ -168,8 +169,8 @@ def _as_target(
             _made(found.eval if batch_norm == "frozen" else found.train, {}, name)
         return _checked(lambda: from_nnx(found, spec), name)
     raise InputError(
-        f"{name} is a {type(found).__name__}; expected a loss (params, batch), a Target, "
-        "a flax module, or a function that makes one"
+        f"{name} is a {type(found).__name__}; expected a loss (params, batch), a "
+        "Target, a flax module, or a function that makes one"
     )
 
 

@@ -1,9 +1,10 @@
 """Which tensor of a file is which leaf of a model.
 
-A file in the model's own names and shapes is taken as it is. A state dict of PyTorch is
-paired module by module, for a file may have forgotten their order: what a person said in
-a table first, then modules of the same name, then those of the same kind and shape; where
-several are alike, in the natural order of their names and of the model's calls.
+A file in the model's own names and shapes is taken as it is. A state dict of PyTorch
+is paired module by module, for a file may have forgotten their order: what a person
+said in a table first, then modules of the same name, then those of the same kind and
+shape; where several are alike, in the natural order of their names and of the model's
+calls.
 """
 
 from __future__ import annotations

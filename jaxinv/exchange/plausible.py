@@ -1,10 +1,10 @@
 """Whether an update can have come from the client that a person describes.
 
 Every check is arithmetic on the tensors; no attack runs. "impossible" is what no such
-client can send, "doubtful" what is rare. The checks of the output layer hold for softmax
-and cross-entropy with whole labels: the slope at a logit is the mean of p - y, so it is
-positive for every class that the batch lacks, adds up to zero over the classes, and to
-at most 2 in absolute value.
+client can send, "doubtful" what is rare. The checks of the output layer hold for
+softmax and cross-entropy with whole labels: the slope at a logit is the mean of p - y,
+so it is positive for every class that the batch lacks, adds up to zero over the
+classes, and to at most 2 in absolute value.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _finite(params: Leaves, update: Leaves):
                 yield Finding(
                     "finite",
                     "impossible",
-                    f"{owner} {_plain(name)} holds {bad} values that are NaN or infinite",
+                    f"{owner} {_plain(name)} holds {bad} NaN or infinite numbers",
                 )
 
 
@@ -128,7 +128,7 @@ def _kind(client: ClientFile, params: Leaves, update: Leaves):
         yield Finding(
             "kind",
             "impossible",
-            f"{line}: these are no weights after training, more likely a gradient or a delta",
+            f"{line}: no weights after training, more likely a gradient or a delta",
         )
     elif client.sent != "weights" and cosine > 0.9:
         yield Finding(
@@ -141,7 +141,7 @@ def _kind(client: ClientFile, params: Leaves, update: Leaves):
 
 
 def _sign(client: ClientFile, bias: np.ndarray):
-    """Classes that the batch lacks have a positive slope, and weights move against it."""
+    """Classes that the batch lacks have a positive slope; weights move against it."""
     slope = bias if client.sent == "gradient" else -bias
     other = "a delta or new weights" if client.sent == "gradient" else "a gradient"
     # Rounding alone decides the sign of what is this small.
@@ -183,7 +183,7 @@ def _scale(client: ClientFile, bias: np.ndarray):
         yield Finding(
             "scale",
             "doubtful",
-            f"output bias: sums to {total:.2g} of {size:.2g}, a mean cross-entropy to 0: "
+            f"output bias: sums to {total:.2g} of {size:.2g}, a cross-entropy's to 0: "
             "weight decay, another loss, or a defence",
         )
     per_step = client.examples

@@ -1,7 +1,7 @@
 """The model here against the model in PyTorch: one made-up batch through both.
 
-Outputs are compared layer by layer, so that a wrong map says where it is wrong, then the
-gradient of the cross-entropy, mapped as an update is.
+Outputs are compared layer by layer, so that a wrong map says where it is wrong, then
+the gradient of the cross-entropy, mapped as an update is.
 """
 
 from __future__ import annotations
@@ -175,14 +175,16 @@ def _first_layer(
 def _refuse_unless_close(what: str, ours: np.ndarray, theirs: np.ndarray) -> float:
     if ours.shape != theirs.shape:
         raise InputError(
-            f"the model differs from that in PyTorch: {what} has shape {ours.shape} here "
-            f"and {theirs.shape} there; correct the model, or [names] in client.toml"
+            f"the model differs from that in PyTorch: {what} has shape {ours.shape} "
+            f"here and {theirs.shape} there; correct the model, or [names] in "
+            "client.toml"
         )
     scale = max(float(np.abs(theirs).max()), 1e-6) if theirs.size else 1.0
     worst = float(np.abs(ours - theirs).max()) / scale if theirs.size else 0.0
     if not worst <= TOLERANCE:
         raise InputError(
-            f"the model differs from that in PyTorch: {what} is off by {100 * worst:.2g} % "
-            "of its largest number; correct the model, [names] or [flatten] in client.toml"
+            f"the model differs from that in PyTorch: {what} is off by "
+            f"{100 * worst:.2g} % of its largest number; correct the model, [names] or "
+            "[flatten] in client.toml"
         )
     return worst

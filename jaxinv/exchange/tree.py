@@ -77,7 +77,7 @@ def _path(path: Any) -> str:
 
 
 def _state_name(path: str) -> str:
-    """Nnx keeps running statistics in the module, linen in a collection of their own."""
+    """Running statistics by linen's name; nnx keeps them in the module."""
     statistic = path.rpartition("/")[2] in ("mean", "var")
     return (
         path if path.startswith(STATISTICS) or not statistic else f"{STATISTICS}/{path}"

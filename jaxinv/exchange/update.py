@@ -148,7 +148,8 @@ def read_update(
         first = (finite or wrong)[0]
         end = "" if finite else "; correct client.toml, or go on with --anyway"
         raise InputError(
-            f"this client cannot have sent this update ({first.check}): {first.line}{end}"
+            f"this client cannot have sent this update ({first.check}): {first.line}"
+            f"{end}"
         )
     local = _on_the_mean(said)
     return ReceivedUpdate(
@@ -189,7 +190,7 @@ def _layout(sent: Leaves, shapes: Any, target: Target, said: ClientFile) -> Layo
 
 
 def _filled(shapes: Any, leaves: Leaves, target: Target, said: ClientFile) -> Any:
-    """Params as the model wants them; what is not trained comes from the file or init."""
+    """Params as the model wants them, with statistics of the file or of init."""
     if shapes is None:
         return jax.tree.map(jnp.asarray, tree.nested(leaves))
     wanted = tree.named(shapes)

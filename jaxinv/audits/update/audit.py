@@ -1,8 +1,9 @@
 """The audit of an update that came from elsewhere.
 
-Nobody has to know the truth. What the attack returns is then worth what the attacker
-can tell of it (`jaxinv.audits.update.evidence`), beside the same attack on a wrong update
-of the same size. Where a person holds the client's images, they judge after the attack.
+Nobody has to know the truth. What the attack returns is then worth what the
+attacker can tell of it (`jaxinv.audits.update.evidence`), beside the same attack on a
+wrong update of the same size. Where a person holds the client's images, they judge
+after the attack.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def run_audit(
 
     Args:
       config: what to audit.
-      on_progress: called before compiling and after every part of the attack's steps. It
-        may raise KeyboardInterrupt, which ends the audit with what there is.
+      on_progress: called before compiling and after every part of the attack's steps.
+        It may raise KeyboardInterrupt, which ends the audit with what there is.
 
     Raises:
       InputError: a file is not what it should be, or they do not fit each other.
@@ -167,8 +168,8 @@ def _judge(
     data, shape = load_images(config.truth), received.target.spec.shape
     if tuple(data.x.shape[1:]) != tuple(shape):
         raise InputError(
-            f"truth has images of shape {tuple(data.x.shape[1:])}; expected {shape} as in "
-            "client.toml"
+            f"truth has images of shape {tuple(data.x.shape[1:])}; expected {shape} as "
+            "in client.toml"
         )
     if len(data.x) < received.client.examples:
         raise InputError(

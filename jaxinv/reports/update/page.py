@@ -1,4 +1,4 @@
-"""The page of an audit of an update, its pictures, and the files they are written to."""
+"""The page of an audit of an update, its pictures, and where they are written."""
 
 from __future__ import annotations
 

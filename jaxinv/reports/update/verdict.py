@@ -25,8 +25,8 @@ STRENGTHS = {
 _HEADLINES = {
     "strong": (
         "recognisable",
-        "This update very likely gives {what} away: independent starts arrive at the same "
-        "{pictures}, which explain it.",
+        "This update very likely gives {what} away: independent starts arrive at the "
+        "same {pictures}, which explain it.",
     ),
     "some": (
         "traces",
@@ -34,8 +34,8 @@ _HEADLINES = {
     ),
     "alone": (
         "traces",
-        "One start explains this update far better than grey pictures do; whether it found "
-        "{what} needs the truth.",
+        "One start explains this update far better than grey pictures do; whether it "
+        "found {what} needs the truth.",
     ),
     "nothing": (
         "nothing",
@@ -89,8 +89,8 @@ def _details(report: Mapping[str, Any]) -> list[str]:
     left, grey = evidence.get("unexplained"), evidence.get("unexplained_grey")
     if left is not None and grey is not None:
         text = (
-            f"The result leaves {_share(left)} of the update unexplained, grey pictures "
-            f"with the same labels {_share(grey)}"
+            f"The result leaves {_share(left)} of the update unexplained, grey "
+            f"pictures with the same labels {_share(grey)}"
         )
         if control is not None and control.get("unexplained") is not None:
             text += (
@@ -101,8 +101,8 @@ def _details(report: Mapping[str, Any]) -> list[str]:
     if evidence.get("agreement") is not None:
         found.append(
             f"The best half of {count(report['restarts'], 'start')} agree to "
-            f"{evidence['agreement']:.1f} dB; from {AGREE['strong']:.0f} dB on they show "
-            "the same."
+            f"{evidence['agreement']:.1f} dB; from {AGREE['strong']:.0f} dB on they "
+            "show the same."
         )
     odd = [f for f in report["findings"] if f["verdict"] != "ok"]
     for finding in odd:
@@ -111,8 +111,8 @@ def _details(report: Mapping[str, Any]) -> list[str]:
         row["paired_by"] == "order" for row in report["map"]
     ):
         found.append(
-            "Some layers of the file were paired with the model's by the order of their "
-            "names, and that was not checked against the model in PyTorch "
+            "Some layers of the file were paired with the model's by the order of "
+            "their names, and that was not checked against the model in PyTorch "
             "(--torch-model)."
         )
     return found
