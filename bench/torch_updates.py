@@ -51,6 +51,8 @@ from jaxinv.target import Batch, Spec
 ROWS: dict[str, dict[str, Any]] = {
     "lenet-gradient": {"model": "lenet", "sent": "gradient", "attack": "dlg"}
     | {"steps": 3000, "restarts": 4},
+    "lenet-gradient-lbfgs": {"model": "lenet", "sent": "gradient"}
+    | {"attack": "cosine_lbfgs", "steps": 1500, "restarts": 2},
     "lenet-weights": {"model": "lenet", "sent": "weights", "attack": "cosine_lbfgs"}
     | {"steps": 1500, "restarts": 2, "examples": 2, "local_steps": 2},
     "convnet-gradient": {"model": "convnet", "sent": "gradient"}

@@ -195,6 +195,13 @@ def _from_linen(
 def _own_fields(made: Any, spec: Spec, options: dict[str, Any]) -> dict[str, Any]:
     """Options of a module's class; the number of classes is known."""
     known = {f.name for f in fields(made)} if issubclass(made, nn.Module) else set()
+    known -= {"parent", "name"}
+    for option in options:
+        if issubclass(made, nn.Module) and option not in known:
+            raise InputError(
+                f"--set model.{option} is unknown to {made.__name__}; "
+                f"{nearest(option, known)}"
+            )
     if "num_classes" in known:
         return {"num_classes": spec.num_classes, **options}
     return options
