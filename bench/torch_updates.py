@@ -187,16 +187,19 @@ def _through_files(
         if local is not None:
             optimizer.step()
     if local is None:
-        sent = {n: p.grad.clone() for n, p in twin.named_parameters()}
+        slopes = {n: p.grad for n, p in twin.named_parameters()}
+        sent = {n: v.clone() for n, v in slopes.items() if v is not None}
     else:
         sent = {n: v.clone() for n, v in twin.state_dict().items()}
     twin.load_state_dict(before)
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder, f"{n}.safetensors")) for n in ("before", "after")]
+        params, update = (
+            str(Path(folder, f"{n}.safetensors")) for n in ("before", "after")
+        )
         scrambled = _scrambled(list(before))
-        save_file({scrambled[n]: v for n, v in before.items()}, paths[0])
-        save_file({scrambled[n]: v for n, v in sent.items()}, paths[1])
-        received = read_update(target, *paths, said)
+        save_file({scrambled[n]: v for n, v in before.items()}, params)
+        save_file({scrambled[n]: v for n, v in sent.items()}, update)
+        received = read_update(target, params, update, said)
     return received.observation
 
 

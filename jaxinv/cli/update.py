@@ -105,7 +105,7 @@ def _print_evidence(console: Console, report: dict[str, Any]) -> None:
 
     for finding in report["findings"]:
         words = f"{finding['verdict']:>10}  {finding['check']}: {finding['line']}"
-        console.print(Text(words))
+        console.print(Text(words), soft_wrap=True)
     title = (
         f"{report['attack_title']} on {report['model']}, {report['dataset']['name']}"
     )

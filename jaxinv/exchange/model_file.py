@@ -61,10 +61,8 @@ def load_model(
     path, colon, attribute = name.rpartition(":")
     if not colon:
         if name not in models.MODELS:
-            known = nearest(name, models.MODELS)
-            raise InputError(
-                f"model is {name!r}; expected FILE.py:NAME, or a name: {known}"
-            )
+            known = nearest(name, models.MODELS).removeprefix("expected ")
+            raise InputError(f"model is {name!r}; expected FILE.py:NAME, or {known}")
         takes = inspect.signature(models.MODELS[name].builder).parameters
         if batch_norm is not None and "norm" in takes:
             options.setdefault("norm", _NORMS[batch_norm])

@@ -191,7 +191,7 @@ def _scale(client: ClientFile, bias: np.ndarray):
     if local is not None:
         steps, per_step = local.shape(client.examples)
         unit = local.travel(client.examples)
-        words = f"{steps} steps of {local.learning_rate:g}"
+        words = f"{_count(steps, 'step')} of {local.learning_rate:g}"
     if client.reduction == "sum":
         unit, words = unit * per_step, f"{words}, summed over {per_step} examples"
     share = size / (2 * unit)
@@ -227,8 +227,8 @@ def _adam(client: ClientFile, moved: Leaves):
     yield Finding(
         "scale",
         verdict,
-        f"the largest change is {largest:.3g}; {steps} steps of Adam at "
-        f"{local.learning_rate:g} move a number by at most {most:.3g}",
+        f"the largest change is {largest:.3g}, of at most {most:.3g} by "
+        f"{_count(steps, 'step')} of Adam at {local.learning_rate:g}",
     )
 
 
@@ -250,11 +250,10 @@ def _rank(client: ClientFile, kernel: np.ndarray, weights: np.ndarray):
     held = np.abs(weights).max() if client.sent == "weights" else 0.0
     floor = noise * max(4 * values[0], held * np.sqrt(min(kernel.shape)))
     rank = int((values > floor).sum())
-    text = f"the output layer's update has rank {rank}; {limit} examples"
-    text += f" in {steps} steps" if client.local else ""
-    verdict = "ok" if rank <= limit else "doubtful"
-    tail = "allow" if rank <= limit else "allow only"
-    yield Finding("rank", verdict, f"{text} {tail} {limit}")
+    text = f"the output layer's update has rank {rank}, of at most {limit} by"
+    text += f" the {size} examples of each of {steps} steps" if steps > 1 else ""
+    text += "" if steps > 1 else f" {_count(size, 'example')}"
+    yield Finding("rank", "ok" if rank <= limit else "doubtful", text)
 
 
 def _digits(client: ClientFile, params: Leaves, update: Leaves):
@@ -292,6 +291,10 @@ def _softer(finding: Finding) -> Finding:
     if hard or finding.verdict != "impossible":
         return finding
     return finding._replace(verdict="doubtful")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _plain(name: str) -> str:

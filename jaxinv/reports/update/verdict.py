@@ -26,7 +26,7 @@ _HEADLINES = {
     "strong": (
         "recognisable",
         "This update very likely gives {what} away: independent starts arrive at the "
-        "same {pictures}, which explain it.",
+        "same {pictures}.",
     ),
     "some": (
         "traces",
