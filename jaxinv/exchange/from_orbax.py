@@ -1,12 +1,16 @@
 """Reads a folder that `orbax.checkpoint` wrote.
 
 What it holds is asked first, without reading an array, and held against the limits.
+That is done by a process of its own: orbax reads by the threads of a large library of
+C++, which print what they like of a damaged folder and may outlive the error.
 """
 
 from __future__ import annotations
 
-import logging
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +22,12 @@ import numpy as np
 from jaxinv.data.bounded import check_bytes
 from jaxinv.errors import InputError
 from jaxinv.exchange.declared import MAX_TENSORS, Declared, checked_name
+from jaxinv.exchange.from_msgpack import read_msgpack
 
 MAX_FILES = 100_000
 """Entries of the folder."""
+MAX_SECONDS = 300
+"""Until a reader is given up."""
 MAX_DESCRIPTION = 16 * 2**20
 """Bytes of a file that describes what the others hold."""
 
@@ -34,16 +41,49 @@ def read_orbax(folder: Path) -> dict[str, np.ndarray]:
       OSError: the system refuses to read it.
     """
     _check_entries(folder)
-    # Imported here: it takes a second, which other formats need not wait.
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place, "tensors.msgpack")
+        words = [
+            sys.executable,
+            "-m",
+            "jaxinv.exchange.from_orbax",
+            str(folder.absolute()),
+            str(out),
+        ]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+        try:
+            done = subprocess.run(
+                words, env=environment, capture_output=True, timeout=MAX_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise InputError(
+                f"could not be read by orbax within {MAX_SECONDS} seconds"
+            ) from None
+        if done.returncode == 2:
+            raise InputError(done.stdout.decode("utf-8", "replace").strip()[:300])
+        if done.returncode:
+            raise InputError(
+                f"not a readable folder of orbax (its reader ended with "
+                f"{done.returncode})"
+            )
+        return read_msgpack(out)
+
+
+def tensors_in(folder: Path) -> dict[str, np.ndarray]:
+    """The same, read in this process, of a folder whose entries were checked.
+
+    Raises:
+      InputError: as `read_orbax`.
+    """
     import orbax.checkpoint as ocp
 
-    with _quiet(), _readable():
+    with _readable():
         reader = ocp.PyTreeCheckpointer()
         told: Any = reader.metadata(folder.absolute())
         tree = getattr(told, "item_metadata", told)
         tree = getattr(tree, "tree", tree)
-        named = jax.tree_util.tree_flatten_with_path(tree)[0]
-        _check_declared(named)
+        _check_declared(jax.tree_util.tree_flatten_with_path(tree)[0])
         wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         found = reader.restore(folder.absolute(), restore_args=wanted)
         leaves = jax.tree_util.tree_flatten_with_path(found)[0]
@@ -109,13 +149,21 @@ def _readable() -> Iterator[None]:
         raise InputError(f"not a readable folder of orbax ({reason})") from None
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without orbax's own warnings, such as that it saw no sharding."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _main() -> int:
+    """`python -m jaxinv.exchange.from_orbax FOLDER OUT`: 2 and a line if refused."""
+    from flax.serialization import msgpack_serialize
+
+    folder, out = map(Path, sys.argv[1:])
     try:
-        yield
-    finally:
-        logger.setLevel(level)
+        out.write_bytes(msgpack_serialize(tensors_in(folder)))
+    except InputError as error:
+        print(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    # At once: tensorstore's threads may still wait for what will not come.
+    code = _main()
+    sys.stdout.flush()
+    os._exit(code)

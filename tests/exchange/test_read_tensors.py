@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from jaxinv.data import bounded
 from jaxinv.errors import InputError
-from jaxinv.exchange import declared, read_tensors
+from jaxinv.exchange import declared, from_orbax, read_tensors
 from jaxinv.exchange.from_msgpack import tensors_of
 
 VALUES = {
@@ -231,6 +231,8 @@ def test_a_folder_of_orbax_that_declares_too_much_is_refused(tmp_path, monkeypat
     folder = written("orbax", tmp_path)
     monkeypatch.setattr(bounded, "MAX_BYTES", 100)
     assert "limit" in refused(folder)
+    with pytest.raises(InputError, match="limit"):
+        from_orbax.tensors_in(folder)
 
 
 def test_too_many_tensors_are_refused(tmp_path, monkeypatch):
