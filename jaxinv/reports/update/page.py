@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxinv.reports.figure import both
 from jaxinv.reports.folder import fresh_folder, jsonable, replace_file, write_judged
 from jaxinv.reports.images import plot
+from jaxinv.reports.images.curves import curves_svg
 from jaxinv.reports.images.verdict import RATINGS, rate
 from jaxinv.reports.page import data_uri, render_page
 from jaxinv.reports.update.verdict import AGREE, EXPLAINS, STRENGTHS, judge, strength
@@ -66,19 +69,12 @@ def render(result: UpdateResult, verdict: Verdict) -> str:
         }
         for index, row in enumerate(_rows(result)[:MAX_IN_GALLERY])
     ]
-    try:
-        drawn = [plot.curves_svg(result.curves, dark=dark) for dark in (False, True)]
-        curves = [data_uri(one, "image/svg+xml") for one in drawn if one]
-        missing = ""
-    except ImportError:
-        curves, missing = [], "jaxinv[plot]"
     return render_page(
         "update/page.html.j2",
         report=report,
         verdict=verdict,
         gallery=gallery,
-        curves=curves,
-        curves_missing=missing,
+        curves=both(partial(curves_svg, result.curves)),
         columns=COLUMNS,
         strength=STRENGTHS[strength(report)],
         agree=AGREE,
