@@ -292,7 +292,9 @@ class _Scenes:
 
     def fingerprints(self) -> dict[str, str]:
         """By what the data are."""
-        return {
-            name: hashlib.sha256(data.x.tobytes() + data.y.tobytes()).hexdigest()
-            for name, data in self._data.items()
-        }
+        found = {}
+        for name, data in self._data.items():
+            digest = hashlib.sha256(np.ascontiguousarray(data.x).data)
+            digest.update(np.ascontiguousarray(data.y).data)
+            found[name] = digest.hexdigest()
+        return found

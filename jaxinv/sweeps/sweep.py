@@ -123,19 +123,22 @@ def sweep(
     """
     spec = spec if isinstance(spec, Sweep) else read_spec(spec)
     folder = Path(out)
+    # Now, not after an hour: it may lack what the rows are written with.
+    store = Store(folder / "rows")
     groups, data = plan(spec)
     mesh = mesh or devices.mesh_of_all()
     settings = {**spec.settings(), "fingerprints": data}
     with contextlib.ExitStack() as held:
+        held.enter_context(devices.noticing_loss())
         notes: list[str] = []
         if devices.is_first():
             held.enter_context(locked(folder))
             notes = claim(folder, settings, jax.devices()[0].device_kind)
         devices.together("claimed")
-        running = _Running(spec, groups, folder, mesh, chunk, on_progress)
-        held.callback(running.close)
+        checkpoints = Checkpoints(folder / "checkpoints")
+        held.callback(checkpoints.close)
+        running = _Running(spec, groups, store, checkpoints, mesh, chunk, on_progress)
         stop = held.enter_context(held_interrupt())
-        held.enter_context(devices.noticing_loss())
         finished = running.run(stop)
     jobs = [job for group in groups for job in group.jobs]
     return SweepResult(
@@ -181,15 +184,15 @@ class _Running:
         self,
         spec: Sweep,
         groups: list[Group],
-        folder: Path,
+        store: Store,
+        checkpoints: Checkpoints,
         mesh: Mesh | None,
         chunk: int | None,
         on_progress: Callable[[SweepProgress], None] | None,
     ) -> None:
         self._spec, self._groups, self._mesh = spec, groups, mesh
         self._wanted, self._tell = chunk, on_progress or (lambda progress: None)
-        self._store = Store(folder / "rows")
-        self._checkpoints = Checkpoints(folder / "checkpoints")
+        self._store, self._checkpoints = store, checkpoints
         self._devices = 1 if mesh is None else mesh.size
         last = self._checkpoints.last(self._readable)
         self._sequence, found, self._read = last or (0, {}, {})
@@ -206,10 +209,6 @@ class _Running:
             for group in groups
         )
         self._jobs = sum(len(group.jobs) for group in groups)
-
-    def close(self) -> None:
-        """Ends what the checkpoints hold open."""
-        self._checkpoints.close()
 
     def run(self, stop: threading.Event) -> bool:
         """Goes to the end, or to where the user stops it: then False."""
