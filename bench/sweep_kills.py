@@ -36,7 +36,7 @@ set = {{ "target.widths" = [[64]] }}
 [[attacks]]
 name = "inverting_gradients"
 restarts = 8
-iterations = 2000
+iterations = 5000
 set = {{ "attack.tv" = [0.001, 0.01] }}
 """
 EVERY = 0.5

@@ -64,5 +64,5 @@ def run_and_report(
 def quieten_backends() -> None:
     """Silences what JAX and matplotlib say about a machine that is simply as it is."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name in ("jax._src.xla_bridge", "matplotlib"):
+    for name in ("absl", "jax._src.xla_bridge", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
