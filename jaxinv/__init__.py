@@ -19,6 +19,8 @@ from jaxinv.attacks.base import iterate as iterate
 from jaxinv.attacks.base import restarts as restarts
 from jaxinv.errors import InputError as InputError
 from jaxinv.errors import KnowledgeError as KnowledgeError
+from jaxinv.exchange import read_tensors as read_tensors
+from jaxinv.exchange import read_update as read_update
 from jaxinv.fedavg import aggregated as aggregated
 from jaxinv.fedavg import fedavg as fedavg
 from jaxinv.halving import Halving as Halving

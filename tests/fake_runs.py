@@ -9,34 +9,56 @@ from jaxinv.reports.folder import fresh_folder, write_judged
 from jaxinv.reports.verdict import Verdict
 
 
-class Comparison:
-    """A comparison of defences, of what its record holds no more than is compared."""
+class Record:
+    """A result, of what its record holds no more than is compared."""
 
-    def __init__(self, accuracy):
-        rows = [
-            {"defense": name, "accuracy": a, "strongest": {"psnr": psnr}}
-            for name, a, psnr in (
-                ("none", 0.9, 50.0),
-                (NASTY, accuracy, None),
-                ("sign", 0.8, 9.0),
-            )
-        ]
+    def __init__(self, report):
         facts = ("command", "settings", "versions", "dataset", "device", "run_s")
         plain = {k: v for k, v in fake_result([]).report.items() if k in facts}
-        self.report = {
-            **plain,
+        given = {"attack": "dlg", "attack_title": "DLG", "knowledge": []}
+        self.report = {**plain, **given, "compile_s": None, **report}
+
+
+def comparison(accuracy):
+    """Of defences."""
+    rows = [
+        {"defense": name, "accuracy": a, "strongest": {"psnr": psnr}}
+        for name, a, psnr in (
+            ("none", 0.9, 50.0),
+            (NASTY, accuracy, None),
+            ("sign", 0.8, 9.0),
+        )
+    ]
+    return Record(
+        {
             "case": "defences",
-            "attack": "dlg",
-            "attack_title": "DLG",
             "target": "mlp",
             "defense": NASTY,
-            "knowledge": [],
             "num_examples": 16,
             "num_test": 400,
-            "compile_s": None,
             "interrupted": True,
             "rows": rows,
         }
+    )
+
+
+def update(unexplained):
+    """An audit of what a real client sent."""
+    evidence = {"unexplained": unexplained, "agreement": None}
+    return Record(
+        {
+            "case": "update",
+            "model": NASTY,
+            "defense": "none",
+            "num_examples": 2,
+            "restart_iterations_per_s": 10.5,
+            "interrupted": False,
+            "evidence": evidence,
+            "attackers": [
+                {"name": name, "evidence": evidence} for name in ("blind", "adaptive")
+            ],
+        }
+    )
 
 
 def write_run(case, out, seed=0):
@@ -56,7 +78,8 @@ def write_run(case, out, seed=0):
         return graphs.write_report(fake_citations(), out).parent
     if case == "sweep":
         return sweep.write_report(fake_swept(seed=seed), out).parent
-    result = Comparison(0.5 + 0.1 * seed)
+    made = {"update": update, "defences": comparison}[case]
+    result = made(0.5 + 0.1 * seed)
     told = Verdict("traces", f"Made up. {NASTY}", (NASTY,))
     folder = fresh_folder(out)
     write_judged(result, folder, lambda report: told, lambda result, verdict: "<p>")

@@ -31,7 +31,7 @@ FLOORS = [
     {"client", "federation", "transit"},
     {"program"},
     {"population"},
-    {"run"},
+    {"run", "exchange"},
     {"audits"},
     {"sweeps"},
     {"reports", "cache"},

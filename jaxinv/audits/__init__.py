@@ -10,6 +10,7 @@ CASES: dict[str, str] = {
     "recommender": "users' ratings, from rounds of a federated recommender",
     "molecules": "a client's molecule, from one gradient of a graph network",
     "citations": "a client's papers and their citations, likewise",
+    "update": "what a real client sent, in files, of a model of your own",
 }
-"""What can be audited, by name: a room here, one in `reports`, a file in `cli`. The
-last two share the rooms `graphs`."""
+"""What can be audited, by name: a room here, one in `reports`, a file in `cli`.
+"molecules" and "citations" share the rooms `graphs`."""

@@ -77,7 +77,16 @@ def _one_line(error: Exception) -> str:
 
 
 def _parser() -> _Parser:
-    from jaxinv.cli import defenses, graphs, images, listing, recommender, report, sweep
+    from jaxinv.cli import (
+        defenses,
+        graphs,
+        images,
+        listing,
+        recommender,
+        report,
+        sweep,
+        update,
+    )
 
     parser = _Parser(
         prog="jaxinv",
@@ -105,6 +114,7 @@ def _parser() -> _Parser:
     images.add_to(cases)
     recommender.add_to(cases)
     graphs.add_to(cases)
+    update.add_to(cases)
     defenses.add_to(commands)
     report.add_to(commands)
     sweep.add_to(commands)

@@ -21,6 +21,9 @@ from jaxinv.errors import InputError
 
 AXIS = "starts"
 
+HEARTBEAT_S = 30
+"""After which a process that says nothing is lost; JAX then ends the others."""
+
 
 class LostProcessError(RuntimeError):
     """Another process of the sweep is gone; who starts all of them again goes on."""
@@ -154,7 +157,9 @@ def join(
       InputError: nobody says who the others are, or they cannot be reached.
     """
     try:
-        jax.distributed.initialize(coordinator, processes, this)
+        jax.distributed.initialize(
+            coordinator, processes, this, heartbeat_timeout_seconds=HEARTBEAT_S
+        )
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"the processes cannot join: {error}; expected SLURM, Kubernetes or a TPU "

@@ -154,7 +154,8 @@ def _jobs(spec: Sweep, scenes: _Scenes) -> Iterator[Job]:
         config = point.config
         try:
             scene = scenes.of(config)
-            found = threats(config, scene.target, scene.release)
+            local = config.local_training() is not None
+            found = threats(config, scene.target, scene.release, local=local)
         except InputError as error:
             raise _named(point, error) from None
         for threat in found:

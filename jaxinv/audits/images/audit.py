@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv import attacks, defenses, models
-from jaxinv.audits.images.attacker import Attacker, Threat, threats
+from jaxinv import defenses, models
+from jaxinv.audits.images.attacker import the_attackers
 from jaxinv.audits.images.config import AuditConfig
 from jaxinv.audits.images.judge import Curve, ExamplePictures, Judge
 from jaxinv.audits.images.record import record
@@ -28,15 +28,11 @@ from jaxinv.client import Client, simulate
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
 from jaxinv.fedavg import FedAvg
-from jaxinv.halving import Halving
 from jaxinv.interrupt import held_interrupt
 from jaxinv.metrics import load_lpips
 from jaxinv.release import Release, gradient
 from jaxinv.run import Runner
 from jaxinv.target import Batch, Spec, Target
-
-# Beyond this much memory only the best reconstructions are kept for the oracle.
-_KEPT_BYTES = 64 * 2**20
 
 
 @dataclass
@@ -80,8 +76,9 @@ def run_audit(
     )
     # A client's work is not what is timed or audited, so it is compiled apart.
     release, client = client_of(config, target)
-    attackers = _attackers(
-        config, target, release, {} if compiled is None else compiled
+    compiled = {} if compiled is None else compiled
+    attackers = the_attackers(
+        config, target, release, compiled, local=client.local is not None
     )
     weights = load_lpips(config.lpips) if config.lpips is not None else None
     judge = Judge(target.spec, data, weights)
@@ -156,34 +153,3 @@ def client_of(config: AuditConfig, target: Target) -> tuple[Release, Client]:
     defended = defenses.build(config.chain(), release, target)
     masked = getattr(defended, "masked", None)
     return release, Client(jax.jit(defended), local, masked and jax.jit(masked))
-
-
-def _attackers(
-    config: AuditConfig, target: Target, release: Release, compiled: dict[str, Runner]
-) -> list[Attacker]:
-    """Everyone who attacks; who does not know the defence shares what was compiled."""
-    found = []
-    for threat in threats(config, target, release):
-        if threat.name == "blind":
-            runner = compiled.setdefault("blind", _runner(config, target, threat))
-        else:
-            runner = _runner(config, target, threat)
-        found.append(Attacker(threat.name, threat.granted, runner))
-    return found
-
-
-def _runner(config: AuditConfig, target: Target, threat: Threat) -> Runner:
-    """The attack with its restarts, on what it takes the client to do."""
-    attack = attacks.build(config.attack, target, **threat.options(config))
-    num = config.restarts if attack.num_steps else 1
-    each = 4 * config.batch_size * int(np.prod(target.spec.shape))
-    keep = int(min(num, max(1, _KEPT_BYTES // each)))
-    # One start has nobody to lag behind.
-    halving = Halving() if config.halving and num > 1 else None
-    return Runner(
-        attack,
-        num_restarts=num,
-        keep=keep,
-        halving=halving,
-        precision=config.precision,
-    )

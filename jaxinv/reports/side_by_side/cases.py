@@ -129,6 +129,23 @@ CASES: dict[str, Case] = {
             _number("accuracy, %", "accuracy", 1, 100),
         ),
     ),
+    "update": Case(
+        model="model",
+        numbers=(
+            _number("examples", "num_examples"),
+            _number("unexplained, %", "evidence.unexplained", scale=100),
+            _number("starts agree, dB", "evidence.agreement", 1),
+            _number("restart-iterations/s", "restart_iterations_per_s"),
+        ),
+        entries="attackers",
+        unit="attacker",
+        key="name",
+        about=None,
+        compared=(
+            _number("unexplained, %", "evidence.unexplained", scale=100),
+            _number("starts agree, dB", "evidence.agreement", 1),
+        ),
+    ),
     "sweep": Case(
         model="target",
         numbers=(
