@@ -56,9 +56,11 @@ def reporting(console: Console) -> Iterator[Callable[[Progress | SweepProgress],
 def _lines(console: Console) -> Callable[[Progress | SweepProgress], None]:
     start = time.monotonic()
     last, phases = start, set()
+    # From where on the speed is taken: compiling comes before, or an earlier run.
+    began: tuple[float, int] | None = None
 
     def show(now: Progress | SweepProgress) -> None:
-        nonlocal last
+        nonlocal last, began
         clock = time.monotonic()
         # Parts of one shape compile once; the later calls return at once.
         wait = math.inf if now.phase == "compile" else SECONDS_BETWEEN_LINES
@@ -70,6 +72,11 @@ def _lines(console: Console) -> Callable[[Progress | SweepProgress], None]:
         if now.phase == "run":
             done, total = now.steps()
             line += f", {100 * done / total:.0f} %, score {_score(now)}"
+            if began is None:
+                began = clock, done
+            elif done > began[1]:
+                left = (clock - began[0]) * (total - done) / (done - began[1])
+                line += f", {_time(left)} left"
         console.print(Text(line), soft_wrap=True)
 
     return show
@@ -80,6 +87,13 @@ def _what(now: Progress | SweepProgress) -> str:
         return "compiling"
     training = "training, " if now.phase == "train" else ""
     return f"{training}{now.unit} {now.part + 1} of {now.num_parts}"
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
 
 
 def _score(now: Progress | SweepProgress) -> str:
