@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= jaxinv-out
 
-.PHONY: audit test lint types check clean
+.PHONY: audit test lint types docs check clean
 
 audit: $(VENV)/.demo  ## the main job on the embedded photographs; report in $(OUT)
 	$(BIN)/jaxinv audit --out $(OUT)
@@ -19,7 +19,10 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint types test
+docs: $(VENV)/.dev  ## into site/; asks the network for nothing
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: lint types docs test
 
 # A stamp per set of extras; a changed pyproject.toml installs again.
 $(VENV)/.demo: EXTRAS = demo
@@ -32,4 +35,4 @@ $(VENV)/.%: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) site build *.egg-info

@@ -123,7 +123,9 @@ def _integer(
     return leading @ np.round(answer.x[:num]), False
 
 
-def every_corner(columns: np.ndarray, num: int, most: int, seconds: float):
+def every_corner(
+    columns: np.ndarray, num: int, most: int, seconds: float
+) -> tuple[np.ndarray, bool]:
     """All rows of zeros and ones, and whether it is all.
 
     Args:
