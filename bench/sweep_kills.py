@@ -73,8 +73,9 @@ def _measure(place: Path, kills: int, rng: random.Random) -> dict:
     while len(moments) < kills:
         process, began = _start(spec, killed), time.monotonic()
         before = _counted(killed)
-        # From where it is about to run to where it might have ended.
-        wait = rng.uniform(0.6 * (whole_s - run_s), whole_s - run_s + run_s / kills)
+        # From where it is about to run to where it might have done its share.
+        starting = whole_s - run_s
+        wait = rng.uniform(0.6 * starting, starting + 0.4 * run_s / kills)
         try:
             process.wait(wait)
             break

@@ -233,6 +233,8 @@ class _Running:
         began = time.monotonic()
         starts = Starts(group, self._mesh, chunk)
         program = starts.program
+        # One may have to compile what another finds in its cache.
+        devices.together("compiled")
         states = self._resumed(starts)
         self.at = self.at._replace(
             chunk=program.chunk,
