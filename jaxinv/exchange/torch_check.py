@@ -51,7 +51,7 @@ def compare(
         models differ; the message names the first layer that does.
     """
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             "torch_model needs PyTorch, which is not installed here; expected "

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 PARTS = 20
 """Into how many a run of all steps is cut; the host looks after each."""
 
+BETWEEN_BATCHES_S = 2.0
+"""Seconds after which the end of a batch is written, where `checkpoint_s` is longer."""
+
 _GROUPS_BETWEEN = 8
 
 
@@ -288,7 +291,10 @@ class _Running:
         self.at = self.at._replace(seconds=self.at.seconds + now - self._began)
         self._began = now
         stopping = devices.agreed(self._stop.is_set)
-        late = now - self._written >= self._spec.checkpoint_s
+        every = self._spec.checkpoint_s
+        # At the end of a batch there are no states to write, and all of it to lose.
+        every = every if states is not None else min(every, BETWEEN_BATCHES_S)
+        late = now - self._written >= every
         if stopping or devices.agreed(lambda: late):
             self._save(states)
         return not stopping
