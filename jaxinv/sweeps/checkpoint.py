@@ -12,6 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
+from jaxinv.errors import InputError
+
 KEPT = 2
 """So that a damaged last one leaves the one before."""
 
@@ -21,6 +23,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         """Takes the folder; orbax makes it."""
+        self._folder = folder
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT, enable_async_checkpointing=False
         )
@@ -62,13 +65,32 @@ class Checkpoints:
 
         Returns:
           Sequence, position and items. Those after it are removed.
+
+        Raises:
+          InputError: there are checkpoints and none can be read; they stay.
+          OSError: the system refuses to read one.
         """
+        damaged: list[int] = []
         for sequence in sorted(self._manager.all_steps(), reverse=True):
-            # Whatever a damaged file makes orbax raise, this checkpoint is no good.
             try:
-                return sequence, *self._read(sequence, wanted)
-            except Exception:
-                self._manager.delete(sequence)
+                found = self._read(sequence, wanted)
+            except Exception as error:
+                missing = isinstance(error, FileNotFoundError)
+                if isinstance(error, (OSError, MemoryError)) and not missing:
+                    # The machine's trouble, not the checkpoint's.
+                    raise
+                # Whatever a damaged file makes orbax raise, this one is no good.
+                damaged.append(sequence)
+                reason = error
+                continue
+            for number in damaged:
+                self._manager.delete(number)
+            return sequence, *found
+        if damaged:
+            raise InputError(
+                f"no checkpoint in {self._folder} can be read ({_line(reason)}); "
+                "expected one that is whole. Nothing was changed"
+            )
         return None
 
     def _read(
@@ -116,3 +138,7 @@ def _digest(arrays: Sequence[Any]) -> str:
         digest.update(f"{host.dtype}{host.shape}".encode())
         digest.update(host.tobytes())
     return digest.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

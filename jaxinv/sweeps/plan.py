@@ -134,10 +134,12 @@ def plan(spec: Sweep) -> tuple[list[Group], dict[str, str]]:
         of it is tried before anything is run.
     """
     scenes = _Scenes()
+    varied = _varied(spec)
     groups: dict[str, Group] = {}
     openable: dict[str, tuple[str, ...]] = {}
     for job in _jobs(spec, scenes):
-        wanted = _varied(spec, job)
+        given = job.point.config.attack_options
+        wanted = tuple(n for n in given if n in varied[job.point.config.attack])
         alike = _signature(job, wanted)
         if alike not in openable:
             openable[alike] = tuple(n for n in wanted if _can_stay_open(job, n))
@@ -146,6 +148,12 @@ def plan(spec: Sweep) -> tuple[list[Group], dict[str, str]]:
             groups[key] = _group(job, openable[alike])
         groups[key].jobs.append(job)
     return list(groups.values()), scenes.fingerprints()
+
+
+def fingerprint(groups: list[Group]) -> str:
+    """Of the order in which everything is run, to which a checkpoint refers."""
+    order = [[group.open, [job.number for job in group.jobs]] for group in groups]
+    return hashlib.sha256(json.dumps(order).encode()).hexdigest()
 
 
 def _jobs(spec: Sweep, scenes: _Scenes) -> Iterator[Job]:
@@ -168,16 +176,25 @@ def _named(point: Point, error: InputError) -> InputError:
     return InputError(f"{point.label}, {point.config.attack}, {point.defense}: {error}")
 
 
-def _varied(spec: Sweep, job: Job) -> tuple[str, ...]:
-    """Options of the job's attack that are numbers and differ between the jobs."""
-    config = job.point.config
-    same = [p.config for p in spec.points if p.config.attack == config.attack]
-    found = []
-    for name in config.attack_options:
-        values = [one.attack_options.get(name) for one in same]
-        if {type(v) for v in values} <= {int, float} and len(set(values)) > 1:
-            found.append(name)
-    return tuple(found)
+def _varied(spec: Sweep) -> dict[str, set[str]]:
+    """By attack, the options that are numbers wherever it is run, and differ."""
+    values: dict[str, dict[str, list[Any]]] = {}
+    runs: dict[str, int] = {}
+    for point in spec.points:
+        name = point.config.attack
+        runs[name] = runs.get(name, 0) + 1
+        for option, value in point.config.attack_options.items():
+            values.setdefault(name, {}).setdefault(option, []).append(value)
+    return {
+        name: {
+            option
+            for option, found in values.get(name, {}).items()
+            if len(found) == runs[name]
+            and {type(value) for value in found} <= {int, float}
+            and len(set(found)) > 1
+        }
+        for name in runs
+    }
 
 
 _OF_NO_PROGRAM = ("seed", "num_examples", "withhold", "grant", "lpips")
@@ -202,7 +219,8 @@ def _can_stay_open(job: Job, name: str) -> bool:
     """Whether the attack computes with the number, and does not decide by it."""
     try:
         _trace(job, (name,))
-    except Exception:
+    except (InputError, TypeError, ValueError):
+        # What JAX raises where a traced number decides something is a TypeError.
         return False
     return True
 

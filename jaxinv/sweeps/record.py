@@ -58,8 +58,11 @@ def _report(
     lines: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault(tuple(row[part] for part in _LINE), []).append(row)
-    varied = _varied([json.loads(key[-1]) for key in lines])
     attacks = list(dict.fromkeys(key[3] for key in lines))
+    varied = {
+        attack: _varied([json.loads(key[-1]) for key in lines if key[3] == attack])
+        for attack in attacks
+    }
     labels = {p.config.granted() for p in spec.points}
     return {
         "case": "sweep",
@@ -71,7 +74,8 @@ def _report(
         "knowledge": sorted(set.intersection(*(set(one) for one in labels))),
         "withheld": [],
         "lines": [
-            _line(key, found, varied, result.pools) for key, found in lines.items()
+            _line(key, found, varied[key[3]], result.pools)
+            for key, found in lines.items()
         ],
         "jobs": result.jobs,
         "jobs_done": len({row["job"] for row in rows}),
@@ -103,7 +107,7 @@ def _report(
 
 
 def _varied(options: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of options that are not the same in all lines."""
+    """Names of options that are not the same in all lines of an attack."""
     names = dict.fromkeys(name for one in options for name in one)
     return [n for n in names if len({json.dumps(one.get(n)) for one in options}) > 1]
 

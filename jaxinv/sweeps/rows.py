@@ -87,11 +87,8 @@ def rows_of(job: Job, winner: Winner, *, pictures: bool) -> list[dict[str, Any]]
 
 
 def options_text(job: Job) -> str:
-    """Options of target and attack, as JSON that sorts."""
-    config = job.point.config
-    options = {f"target.{k}": v for k, v in config.target_options.items()}
-    options |= {f"attack.{k}": v for k, v in config.attack_options.items()}
-    return json.dumps(options, sort_keys=True, default=str)
+    """What the job's case and attack set, as JSON that sorts."""
+    return json.dumps(job.point.options(), sort_keys=True, default=str)
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import re
@@ -29,6 +30,11 @@ _OF_AUDIT = {f.name for f in fields(AuditConfig)}
 _OF_CASE = (_OF_AUDIT - {*_PLACED}) | {"label", "set"}
 _OF_ATTACK = {"name", "set", "restarts", "iterations", "draws", "withhold", "grant"}
 _OF_ATTACK |= {"precision"}
+_NOT_SET = {
+    "target.spec": "follows from the data",
+    "attack.release": "follows from the case and its defence",
+    "attack.num_steps": "is called iterations here",
+}
 _LISTED = {"withhold", "grant"}
 """Fields that are lists themselves."""
 
@@ -50,7 +56,7 @@ class Sweep:
         reads it, several joined by "+"; "none" is a client without any.
       seeds: of parameters and attacks.
       checkpoint_s: seconds after which the state is written, at the next place where
-        the host looks.
+        the host looks; at the end of a batch, every two seconds in any case.
       pictures: whether true and recovered images are kept with the rows.
     """
 
@@ -70,7 +76,8 @@ class Sweep:
                 raise InputError(f"{name} is {values!r}; expected a list of at least 1")
             object.__setattr__(self, name, tuple(values))
         rate, pictures = self.checkpoint_s, self.pictures
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
+        number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+        if not (number and 0 <= rate < math.inf):
             raise InputError(f"checkpoint_s is {rate!r}; expected seconds, 0 or more")
         if not isinstance(pictures, bool):
             raise InputError(f"pictures is {pictures!r}; expected true or false")
@@ -89,6 +96,10 @@ class Sweep:
     def _points(self) -> Iterator[Point]:
         if any(isinstance(s, bool) or not isinstance(s, int) for s in self.seeds):
             raise InputError(f"seeds is {list(self.seeds)!r}; expected integers")
+        if any(not 0 <= s < 2**31 for s in self.seeds):
+            raise InputError(f"seeds is {list(self.seeds)!r}; expected 0 to 2^31 - 1")
+        if any(not isinstance(d, str) for d in self.defenses):
+            raise InputError(f"defenses is {list(self.defenses)!r}; expected names")
         for name in ("seeds", "defenses"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
@@ -100,13 +111,24 @@ class Sweep:
             raise InputError(
                 f"the sweep has {num:,} points; expected {MOST_POINTS:,} at most"
             )
+        seen: set[str] = set()
         for number, case in enumerate(self.cases):
             label = str(case.get("label", f"case {number}"))
             for attack, defense, seed in itertools.product(
                 self.attacks, self.defenses, self.seeds
             ):
+                given = (*case, *attack)
+                given = tuple(n for n in given if n not in ("target", "label", "set"))
                 for config in _grid(case, attack, defense, seed):
-                    yield Point(label, defense, config)
+                    point = Point(label, defense, config, given)
+                    same = json.dumps([label, described(config)], sort_keys=True)
+                    if same in seen:
+                        raise InputError(
+                            f"{label}, {config.attack}, {defense}: the same point "
+                            f"twice, {point.options()}; expected each once"
+                        )
+                    seen.add(same)
+                    yield point
 
 
 @dataclass(frozen=True)
@@ -118,6 +140,17 @@ class Point:
     defense: str
     """As the sweep names it."""
     config: AuditConfig
+    given: tuple[str, ...]
+    """Names of the fields that its case and its attack set."""
+
+    def options(self) -> dict[str, Any]:
+        """Everything that was set, by name; what tells points of a grid apart."""
+        fields = described(self.config)
+        found = {name: fields[name] for name in self.given if name in fields}
+        for owner in ("target", "attack"):
+            given = fields[f"{owner}_options"]
+            found |= {f"{owner}.{name}": value for name, value in given.items()}
+        return found
 
 
 def read_spec(path: str | os.PathLike[str]) -> Sweep:
@@ -132,7 +165,7 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
         raise InputError(f"{path}: larger than {_SPEC_BYTES:,} bytes")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no TOML: {error}") from None
     known = [f.name for f in fields(Sweep) if f.init]
     for name in content:
@@ -180,6 +213,8 @@ def _check_entry(where: str, entry: Any, known: set[str]) -> None:
             raise InputError(
                 f'{where}.set has {name!r}; expected names such as "{owner}.NAME"'
             )
+        if name in _NOT_SET:
+            raise InputError(f"{where}.set has {name!r}, which {_NOT_SET[name]}")
     if owner == "attack" and not isinstance(entry.get("name"), str):
         raise InputError(f"{where}.name is {entry.get('name')!r}; expected an attack")
 
@@ -228,13 +263,27 @@ def _sizes(entry: Mapping[str, Any]) -> list[int]:
 
 
 def _choices(name: str, value: Any) -> list[Any]:
+    if isinstance(value, (int, float)) and not abs(value) < 2**63:
+        # A NaN is not equal to itself, and so no spec to go on with.
+        raise InputError(f"{name} is {str(value)[:40]}; expected a finite number")
     if not isinstance(value, (list, tuple)):
+        if name in _LISTED:
+            raise InputError(
+                f'{name} is {value!r}; expected a list, such as ["labels"]'
+            )
         return [value]
     if name in _LISTED and all(isinstance(entry, str) for entry in value):
         return [tuple(value)]
     if not value:
         raise InputError(f"{name} is an empty list; expected at least one value")
-    return [tuple(v) if name in _LISTED else v for v in value]
+    if name in _LISTED:
+        if not all(isinstance(v, (list, tuple)) for v in value):
+            raise InputError(f"{name} is {value!r}; expected names, or lists of names")
+        return [tuple(v) for v in value]
+    for entry in value:
+        if isinstance(entry, float) and not math.isfinite(entry):
+            raise InputError(f"{name} holds {entry}; expected finite numbers")
+    return list(value)
 
 
 def _plain(value: Any) -> Any:

@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from jaxinv.attacks.base import Reconstruction
+from jaxinv.errors import InputError
 from jaxinv.interrupt import held_interrupt
 from jaxinv.precision import numerics
 from jaxinv.sweeps import devices
 from jaxinv.sweeps.batches import Start, Starts
 from jaxinv.sweeps.checkpoint import Checkpoints
 from jaxinv.sweeps.folder import claim, locked
-from jaxinv.sweeps.plan import Group, plan
+from jaxinv.sweeps.plan import Group, fingerprint, plan
 from jaxinv.sweeps.rows import Winner, better, rows_of
 from jaxinv.sweeps.spec import Sweep, read_spec
 from jaxinv.sweeps.store import Store
@@ -130,7 +131,7 @@ def sweep(
     store = Store(folder / "rows")
     groups, data = plan(spec)
     mesh = mesh or devices.mesh_of_all()
-    settings = {**spec.settings(), "fingerprints": data}
+    settings = {**spec.settings(), "fingerprints": data, "plan": fingerprint(groups)}
     with contextlib.ExitStack() as held:
         held.enter_context(devices.noticing_loss())
         notes: list[str] = []
@@ -318,7 +319,9 @@ class _Running:
         """Which arrays of a checkpoint can be gone on with here."""
         items: dict[str, Any] = {"winner": None}
         if position["devices"] == self._devices:
-            items["states"] = devices.sharding(self._mesh, divided=True)
+            # Without a place orbax would want the very device that wrote them.
+            here = SingleDeviceSharding(jax.local_devices()[0])
+            items["states"] = devices.sharding(self._mesh, divided=True) or here
         return items
 
     def _resumed(self, starts: Starts) -> Any:
@@ -327,12 +330,21 @@ class _Running:
         if "winner" in read:
             structure = jax.tree.structure(starts.program.found)
             leaves = [np.asarray(leaf) for leaf in read["winner"]]
+            if structure.num_leaves != len(leaves):
+                raise InputError(
+                    "the checkpoint is of another version of this attack, in the "
+                    "middle of a job; expected the version it was begun with"
+                )
             scores = [np.inf if s is None else s for s in self.at.scores]
             found = jax.tree.unflatten(structure, leaves)
             self._winner = Winner(found, scores, list(self.at.statuses))
         if "states" not in read or self.at.chunk != starts.program.chunk:
             return None
-        return devices.from_plain(read["states"], starts.program.states)
+        try:
+            return devices.from_plain(read["states"], starts.program.states)
+        except ValueError:
+            # Of another version: the batch under way begins again.
+            return None
 
     def _show(self, phase: str, done: int) -> None:
         try:

@@ -12,7 +12,9 @@ from sweeps.small_sweeps import CASE, SEARCH, small
 from jaxinv.audits.images import run_audit
 from jaxinv.errors import InputError
 from jaxinv.sweeps import record, sweep
+from jaxinv.sweeps.checkpoint import Checkpoints
 from jaxinv.sweeps.plan import plan
+from jaxinv.sweeps.store import Store
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -35,7 +37,9 @@ def test_every_job_has_its_rows(whole):
         r for r in rows if r["attack"] == "linear_layer" and r["defense"] == "none"
     ]
     assert all(row["psnr"] > 60 and row["identified"] for row in exact)
-    assert exact[0]["options"] == '{"target.widths": [8]}'
+    assert exact[0]["options"] == (
+        '{"data": "digits", "num_examples": 3, "target.widths": [8]}'
+    )
 
 
 def test_a_row_is_what_an_audit_finds(whole):
@@ -115,6 +119,7 @@ def test_stopped_and_gone_on_with_it_comes_to_the_same_bits(whole, tmp_path, aft
     assert not told
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_last_checkpoint_costs_one_interval(whole, tmp_path):
     sweep(OFTEN, tmp_path, on_progress=stopping(30))
     last = max((p for p in (tmp_path / "checkpoints").iterdir()), key=lambda p: p.name)
@@ -122,6 +127,56 @@ def test_a_damaged_last_checkpoint_costs_one_interval(whole, tmp_path):
         if path.is_file():
             path.write_bytes(b"")
     assert sweep(small(), tmp_path).rows().equals(whole.rows())
+
+
+def test_nothing_is_removed_where_no_checkpoint_can_be_read(tmp_path, monkeypatch):
+    rows = sweep(OFTEN, tmp_path, on_progress=stopping(30)).rows(["job"]).num_rows
+    assert rows
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+
+    def broken(self, sequence, wanted):
+        raise ValueError("no such topology")
+
+    monkeypatch.setattr(Checkpoints, "_read", broken)
+    with pytest.raises(InputError, match="no such topology"):
+        sweep(OFTEN, tmp_path)
+    monkeypatch.undo()
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == names
+    assert Store(tmp_path / "rows").read(["job"]).num_rows == rows
+
+
+def test_another_device_s_states_are_read_here(whole, tmp_path):
+    sweep(OFTEN, tmp_path, on_progress=stopping(9))
+    written = [*tmp_path.rglob("_sharding")]
+    assert written
+    for path in written:
+        path.write_text(path.read_text().replace("cpu", "cuda").replace("CPU", "CUDA"))
+    assert sweep(small(), tmp_path).rows().equals(whole.rows())
+
+
+def test_another_order_of_jobs_is_refused(tmp_path, monkeypatch):
+    # As a version might, in which an option decides what an attack computes.
+    sweep(OFTEN, tmp_path, on_progress=stopping(30))
+    monkeypatch.setattr("jaxinv.sweeps.plan._can_stay_open", lambda job, name: False)
+    with pytest.raises(InputError, match="plan was"):
+        sweep(OFTEN, tmp_path)
+
+
+def test_grids_of_every_field_are_lines_of_their_own(tmp_path):
+    case = {**CASE, "batch_size": [1, 3], "normalise": [False, True]}
+    spec = small(
+        cases=(case,),
+        attacks=({"name": "linear_layer"},),
+        defenses=("none",),
+        seeds=(0,),
+    )
+    lines = record(sweep(spec, tmp_path), spec, "s.toml").report["lines"]
+    assert [line["examples"] for line in lines] == [3] * 4
+    assert {tuple(line["varied"]) for line in lines} == {
+        (f"batch_size={size}", f"normalise={flag}")
+        for size in (1, 3)
+        for flag in (False, True)
+    }
 
 
 def test_progress_grows_to_the_end(tmp_path):

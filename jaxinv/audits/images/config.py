@@ -97,8 +97,13 @@ class AuditConfig:
             object.__setattr__(self, "target", suited)
         lowest = {"restarts": 1, "batch_size": 1, "num_examples": 1, "seed": 0}
         check_whole(self, {**lowest, "draws": 1})
-        if self.iterations is not None and self.iterations < 1:
-            raise InputError(f"iterations is {self.iterations!r}; expected >= 1")
+        if self.iterations is not None:
+            check_whole(self, {"iterations": 1})
+        for name in ("normalise", "halving"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}; expected true or false"
+                )
         check_precision(self.precision)
         self.chain()
         self.epsilon()

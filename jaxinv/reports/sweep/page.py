@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxinv.sweeps.record import Swept
 
 MOST_ROWS = 1000
-"""Examples in the table of the page; the Parquet files have all."""
+"""In a table of the page; `report.json` has all lines, the Parquet files all rows."""
 
 SETTINGS = (
     Column("case"),
@@ -98,9 +98,10 @@ def render(result: Swept, verdict: Verdict) -> str:
         settings_figure=both(partial(plot.settings_svg, report)),
         scores_figure=both(partial(plot.scores_svg, rows)),
         settings_columns=SETTINGS,
-        settings_rows=settings,
+        settings_rows=settings[:MOST_ROWS],
+        num_settings=len(settings),
         line_columns=LINES,
-        line_rows=[_line(line) for line in report["lines"]],
+        line_rows=[_line(line) for line in report["lines"][:MOST_ROWS]],
         example_columns=EXAMPLES,
         example_rows=[_example(row) for row in rows[:MOST_ROWS]],
         num_rows=len(rows),

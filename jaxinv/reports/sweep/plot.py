@@ -11,6 +11,7 @@ MOST_SETTINGS = 40
 """Rows of the figure; beyond it nobody reads the labels."""
 
 _MOST_PANELS = 4
+_MOST_POINTS = 2000
 
 
 def settings_svg(report: Mapping[str, Any], colours: Colours) -> bytes | None:
@@ -63,7 +64,8 @@ def scores_svg(rows: Sequence[Mapping[str, Any]], colours: Colours) -> bytes | N
     def paint(figure: Any, colours: Colours) -> None:
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (name, found) in zip(grid, panels, strict=True):
-            scores, psnr = zip(*found, strict=True)
+            shown = found[:: -(-len(found) // _MOST_POINTS)]
+            scores, psnr = zip(*shown, strict=True)
             axes.plot(scores, psnr, "o", ms=3, color=colours.line, alpha=0.6)
             if min(scores) > 0 and max(scores) > 10 * min(scores):
                 axes.set_xscale("log")
