@@ -21,29 +21,16 @@ import numpy as np
 
 from jaxinv import defenses
 from jaxinv.audits.images.attacker import Attacker, the_attackers
-from jaxinv.audits.images.judge import Curve, Judge, Judged
+from jaxinv.audits.images.judge import Curve, Judge
 from jaxinv.audits.progress import Progress
 from jaxinv.audits.update.config import UpdateConfig
 from jaxinv.audits.update.evidence import Evidence, weigh
-from jaxinv.audits.update.record import record
+from jaxinv.audits.update.record import Outcome, record
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
 from jaxinv.exchange import ReceivedUpdate, read_update
 from jaxinv.interrupt import held_interrupt
 from jaxinv.observation import Observation
-
-
-@dataclass
-class Outcome:
-    """What became of one attacker."""
-
-    attacker: Attacker
-    evidence: Evidence
-    """On the update that came in."""
-    control: Evidence | None
-    """On the wrong one; None where the user stopped before."""
-    judged: Judged | None
-    """Beside the truth, where there is one."""
 
 
 @dataclass

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxinv import attacks
 from jaxinv.audits.facts import number, versions
-from jaxinv.audits.images.attacker import ABOUT
+from jaxinv.audits.images.attacker import ABOUT, Attacker
+from jaxinv.audits.images.judge import Judged
 from jaxinv.audits.images.record import summary
 from jaxinv.audits.settings import settings
 from jaxinv.audits.update.config import UpdateConfig
+from jaxinv.audits.update.evidence import Evidence
 from jaxinv.data import ImageData
 from jaxinv.defenses import DEFENSES, asked
 from jaxinv.exchange import ReceivedUpdate
 
-if TYPE_CHECKING:
-    from jaxinv.audits.update.audit import Outcome
+
+@dataclass
+class Outcome:
+    """What became of one attacker."""
+
+    attacker: Attacker
+    evidence: Evidence
+    """On the update that came in."""
+    control: Evidence | None
+    """On the wrong one; None where the user stopped before."""
+    judged: Judged | None
+    """Beside the truth, where there is one."""
 
 
 def record(
