@@ -2,8 +2,8 @@
 
 from jaxinv.sweeps.record import Swept as Swept
 from jaxinv.sweeps.record import record as record
+from jaxinv.sweeps.running import SweepProgress as SweepProgress
 from jaxinv.sweeps.spec import Sweep as Sweep
 from jaxinv.sweeps.spec import read_spec as read_spec
-from jaxinv.sweeps.sweep import SweepProgress as SweepProgress
 from jaxinv.sweeps.sweep import SweepResult as SweepResult
 from jaxinv.sweeps.sweep import sweep as sweep
