@@ -53,16 +53,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {"steps": 800, "examples": 2},
     "digits-lenet-delta": {"data": "digits", "model": "lenet", "steps": 600}
     | {"attack": "cosine_lbfgs", "local_steps": 2},
-    "cifar-lenet-dlg": {"data": CIFAR, "model": "lenet", "attack": "dlg"}
-    | {"steps": 1000},
-    "cifar-lenet-dlg-short": {"data": CIFAR, "model": "lenet", "attack": "dlg"}
+    "cifar-lenet-short": {"data": CIFAR, "model": "lenet", "attack": "dlg"}
     | {"steps": 150},
-    "cifar-lenet-lbfgs": {"data": CIFAR, "model": "lenet", "attack": "cosine_lbfgs"}
-    | {"steps": 500},
-    "cifar-lenet-ig": {"data": CIFAR, "model": "lenet", "steps": 500}
+    "cifar-lenet-ig": {"data": CIFAR, "model": "lenet", "steps": 300, "clients": 5}
     | {"attack": "inverting_gradients"},
+    "cifar-lenet": {"data": CIFAR, "model": "lenet", "attack": "dlg"}
+    | {"steps": 800, "clients": 6},
     "cifar-convnet": {"data": CIFAR, "model": "convnet", "options": {"width": 8}}
-    | {"attack": "inverting_gradients", "steps": 200, "clients": 6, "tv": 0.01},
+    | {"attack": "inverting_gradients", "steps": 150, "clients": 4, "tv": 0.01},
 }
 """By name: data, model, attack. A search that is too short is there on purpose."""
 CONDITIONS = ("right", "noise:0.03", "noise:0.3", "noise:1", "pruned", "permuted")
