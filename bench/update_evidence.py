@@ -48,6 +48,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {"attack": "inverting_gradients", "steps": 1000},
     "digits-mlp-4": {"data": "digits", "model": "mlp", "options": {"widths": (64,)}}
     | {"attack": "inverting_gradients", "steps": 1000, "examples": 4},
+    "digits-mlp-sharp": {"data": "digits", "model": "mlp", "options": {"widths": (64,)}}
+    | {"attack": "inverting_gradients", "steps": 1000, "tv": 1e-3},
     "digits-lenet": {"data": "digits", "model": "lenet", "attack": "dlg", "steps": 800},
     "digits-lenet-2": {"data": "digits", "model": "lenet", "attack": "dlg"}
     | {"steps": 800, "examples": 2},
@@ -57,6 +59,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {"steps": 150},
     "cifar-lenet-ig": {"data": CIFAR, "model": "lenet", "steps": 300, "clients": 5}
     | {"attack": "inverting_gradients"},
+    "cifar-lenet-ig-sharp": {"data": CIFAR, "model": "lenet", "steps": 300, "tv": 1e-3}
+    | {"attack": "inverting_gradients", "clients": 6},
     "cifar-lenet": {"data": CIFAR, "model": "lenet", "attack": "dlg"}
     | {"steps": 800, "clients": 6},
     "cifar-convnet": {"data": CIFAR, "model": "convnet", "options": {"width": 8}}
