@@ -31,7 +31,7 @@ import numpy as np
 from bench.machine import machine
 from jaxinv import attacks, metrics, models
 from jaxinv.attacks import has_loop
-from jaxinv.audits.update.evidence import permuted, weigh
+from jaxinv.audits.update.evidence import Evidence, permuted, weigh
 from jaxinv.client import simulate
 from jaxinv.data import ImageData, load_images
 from jaxinv.fedavg import FedAvg
@@ -42,7 +42,7 @@ from jaxinv.run import Runner
 from jaxinv.target import Batch, Spec
 
 CIFAR = "cifar10_subset.npz"
-_GRADIENT: dict[str, Any] = {"examples": 1, "clients": 8, "restarts": 4}
+_DEFAULTS: dict[str, Any] = {"examples": 1, "clients": 8, "restarts": 4}
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits-mlp": {"data": "digits", "model": "mlp", "options": {"widths": (64,)}}
     | {"attack": "inverting_gradients", "steps": 1000},
@@ -78,12 +78,19 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--settings", nargs="*", choices=SETTINGS, default=[*SETTINGS])
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args(argv)
-    rows = json.loads(args.json.read_text("utf-8")) if args.json.exists() else []
+    rows = []
+    if args.json.exists():
+        rows = json.loads(args.json.read_text("utf-8"))["audits"]
     for name in args.settings:
         if any(row["setting"] == name for row in rows):
             continue
-        rows += audits(name, _GRADIENT | SETTINGS[name])
-        args.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        rows += audits(name, _DEFAULTS | SETTINGS[name])
+        record = {
+            "machine": machine(),
+            "settings": {n: _DEFAULTS | SETTINGS[n] for n in SETTINGS},
+            "audits": rows,
+        }
+        args.json.write_text(json.dumps(record) + "\n", encoding="utf-8")
         jax.clear_caches()
     return 0
 
@@ -137,14 +144,12 @@ def audits(name: str, setting: dict[str, Any]) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "setting": name,
-                    **{k: v for k, v in setting.items() if k != "clients"},
                     "client": client,
                     "condition": condition,
-                    "evidence": own.facts(),
-                    "control": control.facts(),
+                    "evidence": _told(own),
+                    "control": _told(control),
                     **_truth(own.pixels, data, chosen),
                     "seconds": round(time.perf_counter() - began, 2),
-                    "machine": machine(),
                 }
             )
             print(_line(rows[-1]), flush=True)
@@ -179,6 +184,11 @@ def _changed(seen: Observation, condition: str, client: int) -> Observation:
 
     change = noisy if kind == "noise" else pruned
     return seen.replace(update=jax.tree.map(change, seen.update))  # pyright: ignore
+
+
+def _told(evidence: Evidence) -> dict[str, Any]:
+    names = ("unexplained", "unexplained_grey", "agreement", "status")
+    return {name: evidence.facts()[name] for name in names}
 
 
 def _truth(pixels: np.ndarray, data: ImageData, chosen: np.ndarray) -> dict[str, Any]:
