@@ -42,7 +42,9 @@ from jaxinv.run import Runner
 from jaxinv.target import Batch, Spec
 
 CIFAR = "cifar10_subset.npz"
+CONDITIONS = ("right", "noise:0.03", "noise:0.3", "noise:1", "pruned", "permuted")
 _DEFAULTS: dict[str, Any] = {"examples": 1, "clients": 8, "restarts": 4}
+_DEFAULTS |= {"conditions": CONDITIONS}
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits-mlp": {"data": "digits", "model": "mlp", "options": {"widths": (64,)}}
     | {"attack": "inverting_gradients", "steps": 1000},
@@ -63,11 +65,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {"attack": "inverting_gradients", "clients": 6},
     "cifar-lenet": {"data": CIFAR, "model": "lenet", "attack": "dlg"}
     | {"steps": 800, "clients": 6},
+    "cifar-lenet-long": {"data": CIFAR, "model": "lenet", "attack": "dlg"}
+    | {"steps": 2500, "clients": 4, "conditions": ("right", "noise:0.03")},
     "cifar-convnet": {"data": CIFAR, "model": "convnet", "options": {"width": 8}}
-    | {"attack": "inverting_gradients", "steps": 150, "clients": 4, "tv": 0.01},
+    | {"attack": "inverting_gradients", "steps": 100, "clients": 4, "tv": 0.01}
+    | {"conditions": ("right", "noise:0.3", "permuted")},
 }
 """By name: data, model, attack. A search that is too short is there on purpose."""
-CONDITIONS = ("right", "noise:0.03", "noise:0.3", "noise:1", "pruned", "permuted")
 RATE = 0.1
 """Step size of the local training."""
 
@@ -133,7 +137,7 @@ def audits(name: str, setting: dict[str, Any]) -> list[dict[str, Any]]:
             release=compiled if local is None else release,
             grant=("labels",) if local is None else ("labels", "local_training"),
         )
-        for condition in CONDITIONS:
+        for condition in setting["conditions"]:
             began = time.perf_counter()
             changed = _changed(seen, condition, client)
             key = jax.random.key(client)

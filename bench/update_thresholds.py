@@ -7,7 +7,8 @@
 half of the client's images came back recognisably (25 dB and SSIM 0.5), "some" where at
 least one came back in part (15 dB and 0.3), as `jaxinv.reports.images.verdict` rates
 them. Thresholds are chosen on every other client: of those with at most 5 % of wrong
-claims the ones with the most right claims, the stricter where several have as many.
+claims the ones with the most right claims. Where several have as many: the smallest
+share, and the middle one of the agreements.
 The other clients are held out. "A setting left out": chosen without any audit of that
 setting and then tried on it, for a new model is no draw from those measured.
 """
@@ -100,14 +101,18 @@ def halves(audits: Iterable[dict[str, Any]]) -> tuple[list, list]:
 def choose(audits: Sequence[dict[str, Any]], claim: str) -> Threshold:
     """The threshold with the most right claims among those that are rarely wrong."""
 
-    def worth(threshold: Threshold) -> tuple[int, float, float]:
+    def right(threshold: Threshold) -> int:
         found = tried(audits, claim, threshold)
-        right = found.claims - found.wrong
-        return right, -threshold.explains, threshold.agree
+        return found.claims - found.wrong if found.share() <= WRONG else -1
 
-    all_of_them = [Threshold(*pair) for pair in itertools.product(SHARES, DECIBELS)]
-    sound = [t for t in all_of_them if tried(audits, claim, t).share() <= WRONG]
-    return max(sound, key=worth)
+    worth = {
+        pair: right(pair)
+        for pair in (Threshold(*p) for p in itertools.product(SHARES, DECIBELS))
+    }
+    best = [pair for pair in worth if worth[pair] == max(worth.values())]
+    least = min(pair.explains for pair in best)
+    agreements = [pair.agree for pair in best if pair.explains == least]
+    return Threshold(least, agreements[len(agreements) // 2])
 
 
 def tried(audits: Iterable[dict[str, Any]], claim: str, threshold: Threshold) -> Tried:

@@ -102,7 +102,7 @@ def batch_statistics(
                 raise InputError(f"client.batch_norm_momentum is wrong: {line}")
             return None, [*findings, Finding("statistics", "impossible", line)]
         moments[path] = Moments(
-            np.asarray(mean, np.float32), np.asarray(np.maximum(var, 0), np.float32)
+            jnp.asarray(mean, jnp.float32), jnp.asarray(np.maximum(var, 0), jnp.float32)
         )
     by = " and ".join(f"{share:g}" for share in sorted(shares))
     line = (
@@ -198,9 +198,11 @@ def _layers(target: Target, params: Any, num: int) -> dict[str, _Layer]:
             seen[path] = _Layer(numbers, 1 - float(module.momentum), calls)
         return next_call(*args, **kwargs)
 
-    inputs = jax.ShapeDtypeStruct((num, *target.spec.shape), jnp.float32)
-    labels = jax.ShapeDtypeStruct((num,), jnp.int32)
+    batch: Any = Batch(
+        jax.ShapeDtypeStruct((num, *target.spec.shape), jnp.float32),  # pyright: ignore
+        jax.ShapeDtypeStruct((num,), jnp.int32),  # pyright: ignore
+    )
     with nn.intercept_methods(read):
         # A function of its own, for a traced one is not traced again.
-        jax.eval_shape(lambda p, b: target.loss(p, b), params, Batch(inputs, labels))
+        jax.eval_shape(lambda p, b: target.loss(p, b), params, batch)
     return seen
