@@ -33,7 +33,7 @@ class CameBack(NamedTuple):
     before: Leaves
     """As they were sent."""
     after: Leaves
-    """As they came back."""
+    """As they came back, those among them that did."""
     counted: int | None
     """Batches counted in between; None where the files count none."""
     unbiased: bool
@@ -65,7 +65,7 @@ def batch_statistics(
       InputError: `client.batch_stats` asks for them and they do not follow, or a
         statistic is not finite.
     """
-    names = [name for name in came.before if name in came.after]
+    names = list(came.after)
     for name in names:
         for owner, leaves in (("params", came.before), ("update", came.after)):
             if not np.isfinite(leaves[name]).all():
@@ -114,8 +114,7 @@ def batch_statistics(
 
 def _mode(client: ClientFile, came: CameBack, names: list[str], changed: bool):
     """Whether the statistics agree with what is said of the client."""
-    counted = came.counted or 0
-    if client.batch_norm != "batch" and (changed or counted):
+    if client.batch_norm != "batch" and changed:
         said = '"frozen"' if client.batch_norm else "not given"
         yield Finding(
             "statistics",

@@ -135,6 +135,7 @@ def _came_back(
         {n: v for n, v in leaves.items() if n.startswith(f"{tree.STATISTICS}/")}
         for leaves in (before, after)
     )
+    new = {n: v for n, v in new.items() if n in old}
     counts = [
         (int(sent[n]), int(came[n]))
         for n in layout.dropped
@@ -145,8 +146,9 @@ def _came_back(
     counted = {now - then for then, now in counts}
     if said.sent == "gradient":
         new, counted = {}, set()
-    elif said.sent == "delta":
-        new = {n: old[n] + v for n, v in new.items() if n in old}
+    elif said.sent == "delta" and any((old[n] != v).any() for n, v in new.items()):
+        # Else they are the values themselves, which did not change.
+        new = {n: old[n] + v for n, v in new.items()}
         counted = {now for _, now in counts}
     unbiased = any(pair.theirs.endswith("running_var") for pair in layout.pairs)
     return CameBack(old, new, max(counted, default=None), unbiased)

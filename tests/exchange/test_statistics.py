@@ -204,6 +204,21 @@ def test_frozen_statistics_do_not_change(came):
         read_update(target, *files, said(target, batch_norm="frozen"))
 
 
+def test_a_delta_may_hold_statistics_that_did_not_change(tmp_path):
+    twin = ("convnet", (9, 9, 3), {"width": 2})
+    target, _, _, files = a_client(tmp_path, *twin, sent="weights", num=3)
+    before = read_tensors(files[0])
+
+    def minus(tensors):
+        for name, values in before.items():
+            if not name.rpartition(".")[2].startswith(("running", "num_batches")):
+                tensors[name] = tensors[name] - values
+
+    client = said(target, sent="delta", batch_norm="frozen")
+    received = read_update(target, *rewritten(files, tmp_path, minus), client)
+    assert not lines(received)
+
+
 def test_a_variance_that_no_batch_has_is_impossible(came, tmp_path):
     target, _, _, files = came
 
