@@ -6,7 +6,8 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
 
 from jaxinv.errors import InputError, nearest
 from jaxinv.sweeps.kinds import Kind
@@ -16,6 +17,9 @@ MOST_RESTARTS = 1_000_000
 
 _LISTED = {"withhold", "grant"}
 """Fields that are lists themselves."""
+
+_KINDS = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
+"""Of the fields that are no lists."""
 
 _NOT_SET = {
     "target.spec": "follows from the data",
@@ -90,6 +94,7 @@ def points_of(
     chain = tuple(re.split(r"\+(?=[a-z])", defense)) if defense else ()
     choices = [_choices(name, value) for name, value in given.items()]
     named = tuple(n for n in given if "." not in n and n != "target")
+    hints = get_type_hints(kind.settings)
     for values in itertools.product(*choices):
         fields: dict[str, Any] = {}
         for name, value in zip(given, values, strict=True):
@@ -97,6 +102,7 @@ def points_of(
             if dot:
                 fields.setdefault(f"{owner}_options", {})[option] = value
             else:
+                _check_kind(name, value, hints[name])
                 fields[name] = value
         restarts = fields.get("restarts")
         if isinstance(restarts, int) and restarts > MOST_RESTARTS:
@@ -119,9 +125,7 @@ def _given(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choices(name: str, value: Any) -> list[Any]:
-    if isinstance(value, (int, float)) and not abs(value) < 2**63:
-        # A NaN is not equal to itself, and so no spec to go on with.
-        raise InputError(f"{name} is {str(value)[:40]}; expected a finite number")
+    _check_plain(name, value)
     if not isinstance(value, (list, tuple)):
         if name in _LISTED:
             raise InputError(
@@ -136,7 +140,32 @@ def _choices(name: str, value: Any) -> list[Any]:
         if not all(isinstance(v, (list, tuple)) for v in value):
             raise InputError(f"{name} is {value!r}; expected names, or lists of names")
         return [tuple(v) for v in value]
-    for entry in value:
-        if isinstance(entry, float) and not math.isfinite(entry):
-            raise InputError(f"{name} holds {entry}; expected finite numbers")
     return list(value)
+
+
+def _check_plain(name: str, value: Any) -> None:
+    """Refuses what JSON does not give back as it was; a spec is compared to go on."""
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_plain(name, entry)
+    elif isinstance(value, (int, float)):
+        # A NaN is not equal to itself.
+        if not abs(value) < 2**63:
+            raise InputError(f"{name} is {str(value)[:40]}; expected a finite number")
+    elif value is not None and not isinstance(value, str):
+        shown = " ".join(repr(value).split())[:40]
+        raise InputError(
+            f"{name} has {shown}; expected text, a number, true or false, or a list"
+        )
+
+
+def _check_kind(name: str, value: Any, hint: Any) -> None:
+    """Refuses a value that is not of the field's kind, as no parser has seen to it."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    wanted = next((kind for kind in kinds if kind in _KINDS), None)
+    if wanted is None or (value is None and NoneType in kinds):
+        return
+    # A bool is an int to Python and no number to a person.
+    fits = isinstance(value, (int, float) if wanted is float else wanted)
+    if not fits or isinstance(value, bool) != (wanted is bool):
+        raise InputError(f"{name} is {value!r}; expected {_KINDS[wanted]}")

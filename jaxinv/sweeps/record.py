@@ -71,7 +71,7 @@ def _report(
         "attack_title": ", ".join(known[name].title for name in attacks),
         "attack_paper": "; ".join(known[name].paper for name in attacks),
         "target": ", ".join(dict.fromkeys(str(key[1]) for key in lines)),
-        "defense": ", ".join(spec.defenses),
+        "defense": ", ".join(dict.fromkeys(key[2] for key in lines) or spec.defenses),
         "knowledge": spec.kind.known(spec.points),
         "withheld": [],
         "lines": [

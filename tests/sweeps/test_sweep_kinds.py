@@ -1,6 +1,7 @@
 """Sweeps of recommenders and graphs: rows as their audits find them, and resumed."""
 
 import json
+from datetime import date
 
 import jax
 import numpy as np
@@ -99,6 +100,11 @@ def test_without_noise_ratings_are_exact_and_under_noise_not(users):
     assert {line["defense"] for line in lines} == {"none", "noise 0.3"}
 
 
+def test_the_record_names_the_noise_as_the_defence(users):
+    report = record(users, ratings(), "s.toml").report
+    assert report["defense"] == "none, noise 0.3"
+
+
 @pytest.mark.parametrize("after", [3, 7])
 def test_a_stopped_sweep_of_users_goes_on_to_the_same_bits(users, tmp_path, after):
     assert not sweep(ratings(), tmp_path, on_progress=stopping(after)).finished
@@ -162,12 +168,28 @@ def test_citations_are_swept(tmp_path):
         ({"attacks": ({"name": "mgradinv", "grant": ["x"]},)}, "'grant' is unknown"),
         ({"attacks": ({"name": "mgradinv", "restarts": 10**10},)}, "1,000,000 at most"),
         ({"cases": ({**USERS, "name": "a\x1bb"},)}, "expected a line of text"),
+        ({"cases": ({**USERS, "noise": "0.1"},)}, "noise is '0.1'; expected a number"),
+        ({"cases": ({**USERS, "learning_rate": True},)}, "expected a number"),
+        ({"cases": ({**USERS, "most_ratings": [30, "x"]},)}, "expected an integer"),
+        ({"cases": ({**USERS, "float16": "no"},)}, "float16 is 'no'; expected true or"),
+        ({"cases": ({**USERS, "model": [["mf"]]},)}, "model is ['mf']; expected a text"),
+        ({"cases": ({**USERS, "data": date(2026, 1, 1)},)}, "data has datetime.date("),
+        ({"attacks": ({"name": "mgradinv", "iterations": "x"},)}, "iterations is 'x'"),
+        (
+            {"attacks": ({"name": "mgradinv", "set": {"attack.pull": {"a": 1}}},)},
+            "attack.pull has {'a': 1}; expected text",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(changes, message):
     with pytest.raises(InputError, match=r"^[^\n]*$") as raised:
         ratings(**changes)
     assert message in str(raised.value)
+
+
+def test_a_file_without_a_name_is_refused_as_in_the_audit():
+    with pytest.raises(InputError, match="expected a .csv or .npz"):
+        plan(ratings(cases=({**USERS, "data": ""},)))
 
 
 def test_what_does_not_fit_is_told_before_anything_runs(tmp_path):

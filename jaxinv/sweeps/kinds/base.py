@@ -215,6 +215,8 @@ class Kind:
     """What a row is of."""
     config: Callable[..., Any]
     """`(attack, chain, seed, **fields) -> ` the audit's dataclass, checked."""
+    settings: type
+    """That dataclass, whose annotations say of which kind each field is."""
     owner: str
     """"target" or "model", before the options of a case."""
     of_case: frozenset[str]

@@ -196,6 +196,7 @@ def _kind(unit: str, config: type[AuditConfig]) -> Kind:
     return Kind(
         unit=unit,
         config=made,
+        settings=config,
         owner="model",
         of_case=frozenset({f.name for f in fields(config)} - placed),
         of_attack=frozenset(_OF_ATTACK),

@@ -57,6 +57,7 @@ _PLACED = {"attack", "seed", "defense", "halving", "target_options", "attack_opt
 IMAGES = Kind(
     unit="example",
     config=_config,
+    settings=AuditConfig,
     owner="target",
     of_case=frozenset({f.name for f in fields(AuditConfig)} - _PLACED),
     of_attack=frozenset(_OF_ATTACK),

@@ -56,6 +56,7 @@ _OF_CASE = {f.name for f in fields(AuditConfig)} - _PLACED - _OF_ATTACK
 RECOMMENDER = Kind(
     unit="user",
     config=_config,
+    settings=AuditConfig,
     owner="model",
     of_case=frozenset(_OF_CASE),
     of_attack=frozenset(_OF_ATTACK),

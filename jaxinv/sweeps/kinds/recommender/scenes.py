@@ -65,7 +65,7 @@ class RecommenderScenes:
     def _of(self, config: AuditConfig) -> list[tuple[Scene, list[int]]]:
         def data() -> Ratings:
             given = config.data
-            return load_ratings(Path(given)) if given else generated_ratings()
+            return generated_ratings() if given is None else load_ratings(Path(given))
 
         ratings = self._once(config, ("data",), data)
         self._data[str(config.data or ratings.name)] = ratings
