@@ -93,7 +93,7 @@ def points_of(
     # "1e+3" holds a plus too, and no name begins with a digit.
     chain = tuple(re.split(r"\+(?=[a-z])", defense)) if defense else ()
     choices = [_choices(name, value) for name, value in given.items()]
-    named = tuple(n for n in given if "." not in n and n != "target")
+    named = tuple(n for n in given if "." not in n)
     hints = get_type_hints(kind.settings)
     for values in itertools.product(*choices):
         fields: dict[str, Any] = {}

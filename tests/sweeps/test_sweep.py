@@ -198,6 +198,31 @@ def test_grids_of_every_field_are_lines_of_their_own(tmp_path):
     }
 
 
+def test_targets_of_a_grid_are_told_apart(tmp_path):
+    case = {"name": "d", "data": "digits", "target": ["mlp", "lenet"]}
+    search = {**SEARCH, "restarts": 1, "iterations": 1}
+    spec = small(
+        cases=({**case, "num_examples": 1},),
+        attacks=(search,),
+        defenses=("none",),
+        seeds=(0,),
+    )
+    lines = record(sweep(spec, tmp_path), spec, "s.toml").report["lines"]
+    assert [line["varied"] for line in lines] == [["target=mlp"], ["target=lenet"]]
+    assert len({line["name"] for line in lines}) == 2
+
+
+def test_files_of_one_name_have_fingerprints_of_their_own(tmp_path):
+    paths = [tmp_path / folder / "x.npz" for folder in "ab"]
+    for seed, path in enumerate(paths):
+        path.parent.mkdir()
+        x = np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 1), np.uint8)
+        np.savez(path, x=x, y=np.arange(2))
+    case = {**CASE, "num_examples": 1, "data": [str(path) for path in paths]}
+    planned = plan(small(cases=(case,), attacks=({"name": "linear_layer"},)))
+    assert len(set(planned.data.values())) == 2
+
+
 def test_progress_grows_to_the_end(tmp_path):
     told = []
     sweep(small(seeds=(0,)), tmp_path, on_progress=told.append)

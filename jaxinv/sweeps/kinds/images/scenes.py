@@ -74,7 +74,8 @@ class ImageScenes:
         data = self._once(
             config, _DATA, lambda: load_images(config.data, size=config.size)
         )
-        self._data[f"{data.name}, {data.x.shape}"] = data
+        # By where it is from: two files may have one name.
+        self._data[f"{config.data or data.name}, {data.x.shape}"] = data
         if config.num_examples > len(data.x):
             raise InputError(
                 f"num_examples is {config.num_examples}; the data holds {len(data.x)}"
