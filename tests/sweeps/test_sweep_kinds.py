@@ -172,7 +172,7 @@ def test_citations_are_swept(tmp_path):
         ({"cases": ({**USERS, "learning_rate": True},)}, "expected a number"),
         ({"cases": ({**USERS, "most_ratings": [30, "x"]},)}, "expected an integer"),
         ({"cases": ({**USERS, "float16": "no"},)}, "float16 is 'no'; expected true or"),
-        ({"cases": ({**USERS, "model": [["mf"]]},)}, "model is ['mf']; expected a text"),
+        ({"cases": ({**USERS, "model": [["mf"]]},)}, "expected a text"),
         ({"cases": ({**USERS, "data": date(2026, 1, 1)},)}, "data has datetime.date("),
         ({"attacks": ({"name": "mgradinv", "iterations": "x"},)}, "iterations is 'x'"),
         (
@@ -188,7 +188,7 @@ def test_what_cannot_be_is_refused_in_one_line(changes, message):
 
 
 def test_a_file_without_a_name_is_refused_as_in_the_audit():
-    with pytest.raises(InputError, match="expected a .csv or .npz"):
+    with pytest.raises(InputError, match=r"expected a \.csv or \.npz"):
         plan(ratings(cases=({**USERS, "data": ""},)))
 
 
