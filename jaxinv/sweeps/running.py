@@ -42,6 +42,11 @@ BETWEEN_BATCHES = 0.01
 """Likewise, as a share of the time that the sweep has run."""
 
 _GROUPS_BETWEEN = 8
+"""After so many the compiled programs are let go. A process can map only so many:
+beyond that LLVM finds no memory, whatever is free."""
+
+_POINTS_BETWEEN = 8
+"""Likewise in a queue, whose jobs share programs only within a point."""
 
 
 class Running:
@@ -84,8 +89,6 @@ class Running:
                 return False
             self.at = self.at._replace(group=number + 1, done=0, chunk=None)
             if number % _GROUPS_BETWEEN == _GROUPS_BETWEEN - 1:
-                # A process can map only so many programs: beyond that LLVM finds no
-                # memory, whatever is free.
                 jax.clear_caches()
         if began < len(self._groups):
             self._save(None)
@@ -163,9 +166,15 @@ class Running:
         """The jobs one after another, each process those of its own."""
         self._began, self._best = time.monotonic(), float("nan")
         pictures, each = self._spec.pictures, jax.process_count()
+        point, points = None, 0
         for low in range(self.at.done, len(queue.jobs), each):
             self._show("run", 0)
             batch = queue.jobs[low : low + each]
+            if batch[0].point is not point:
+                point, points = batch[0].point, points + 1
+                if points > _POINTS_BETWEEN:
+                    jax.clear_caches()
+                    points = 1
             mine = batch[jax.process_index() :][:1]
             rows = [row for job in mine for row in job.solve(pictures=pictures)]
             self._rows += devices.exchanged(rows)

@@ -10,6 +10,7 @@ import pytest
 from jaxinv.audits import graphs, recommender
 from jaxinv.errors import InputError
 from jaxinv.sweeps import Sweep, record, sweep
+from jaxinv.sweeps.kinds.graphs import GraphJob
 from jaxinv.sweeps.plan import plan
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -145,6 +146,16 @@ def test_noise_hides_molecules(solved):
 def test_a_stopped_sweep_of_molecules_goes_on_to_the_same_rows(solved, tmp_path):
     assert not sweep(molecules(), tmp_path, on_progress=stopping(6)).finished
     assert sweep(molecules(), tmp_path).rows().equals(solved.rows())
+
+
+def test_programs_of_earlier_points_are_let_go(tmp_path, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(True))
+    monkeypatch.setattr(GraphJob, "solve", lambda self, pictures: [])
+    case = {"name": "known", "num": 2, "width": 4}
+    spec = molecules(cases=(case,), seeds=tuple(range(17)), checkpoint_s=1000)
+    assert sweep(spec, tmp_path).finished
+    assert len(cleared) == 2
 
 
 def test_citations_are_swept(tmp_path):
