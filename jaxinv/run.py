@@ -157,7 +157,9 @@ class Runner:
             observation = widened(self._precision, observation)
             began = time.perf_counter()
             keys = jax.random.split(key, self._num)
-            starts = Population(program, observation, keys, self._options, self._keep)
+            starts = Population(
+                program, observation, keys, self._options, self._ends, self._keep
+            )
             with held as asked:
 
                 def record(steps: int, score: float) -> bool:
@@ -173,7 +175,7 @@ class Runner:
                     size = max(size, states_at_once(program.state_bytes))
                 for low in range(0, self._num, size):
                     group = np.arange(low, min(low + size, self._num))
-                    starts.run(group, self._ends, self._halving, record)
+                    starts.run(group, self._halving, record)
                     if asked.is_set():
                         break
                 interrupted = asked.is_set()

@@ -119,6 +119,8 @@ def test_known_embeddings_are_an_upper_bound_and_called_so(small):
     assert user["exact"] == 1 and user["embedding_error"] == 0
     assert report["settings"]["restarts"] == 2
     assert report["settings"]["iterations"] == 3
+    told = user["convergence"]
+    assert told["steps"] == [1, 2, 3] and told["starts"] == [2, 2, 2]
     assert not jax.config.read("jax_enable_x64")
     assert "upper bound" in " ".join(judge(report).details)
     page = render(result, judge(report))
