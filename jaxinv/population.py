@@ -68,6 +68,7 @@ class Population:
           keep: how many reconstructions to keep.
         """
         self._program, self._observation = program, observation
+        self._seen = jax.device_put(observation, program.shared)
         self._starts, self._keep = (keys, options), keep
         num = len(keys)
         self.scores = np.full(num, np.inf)
@@ -92,14 +93,14 @@ class Population:
         program, ends, done = self._program, self._ends, 0
         rungs = set() if halving is None else set(halving.rungs(ends[-1]))
         batches = [
-            (ids, program.init(self._observation, self._filled(ids)))
+            (ids, program.init(self._seen, self._filled(ids)))
             for ids in _split(group, program.chunk)
         ]
         for end in ends:
-            count = jnp.asarray(end - done, jnp.int32)
+            count = jax.device_put(np.int32(end - done), program.shared)
             # All are sent off before the first score is waited for.
             advanced = [
-                (ids, *program.advance(self._observation, states, count))
+                (ids, *program.advance(self._seen, states, count))
                 for ids, states in batches
             ]
             batches = [(ids, states) for ids, states, _ in advanced]
@@ -116,12 +117,13 @@ class Population:
             if halving is not None and end in rungs:
                 batches = self._survivors(batches, halving)
         for ids, states in batches:
-            self._finish(ids, program.finish(self._observation, states))
+            self._finish(ids, program.finish(self._seen, states))
 
     def _filled(self, ids: np.ndarray) -> Any:
         """Keys and options of some starts, the last one repeated to fill the batch."""
         ids = np.pad(ids, (0, self._program.chunk - len(ids)), mode="edge")
-        return jax.tree.map(lambda x: jnp.asarray(x[ids]), self._starts)
+        starts = jax.tree.map(lambda x: x[ids], self._starts)
+        return jax.device_put(starts, self._program.divided)
 
     def _survivors(self, batches: list[Any], halving: Halving) -> list[Any]:
         ids = np.concatenate([ids for ids, _ in batches])
@@ -141,6 +143,7 @@ class Population:
         for part in _split(chosen, chunk):
             filled = np.pad(rows[part], (0, chunk - len(part)), mode="edge")
             states = jax.tree.map(lambda x, f=filled: x[f], together)
+            states = jax.device_put(states, self._program.divided)
             regrouped.append((ids[part], states))
         return regrouped
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxinv import matching
+from jaxinv import matching, priors
 from jaxinv.attacks.gradient_matching import gradient_matching
 from jaxinv.objective import objective
 from jaxinv.observation import observe
@@ -28,6 +28,13 @@ def loss(params, batch):
 def attack(num_steps=NUM_STEPS):
     fn = objective(gradient(loss), matching.squared())
     return gradient_matching(fn, pixels(SPEC), optax.adam(0.05), num_steps)
+
+
+def swept(learning_rate, weight):
+    fn = objective(
+        gradient(loss), matching.squared(), priors.weighted((weight, priors.l2_norm))
+    )
+    return gradient_matching(fn, pixels(SPEC), optax.adam(learning_rate), NUM_STEPS)
 
 
 def observation(seed=0, num=2):

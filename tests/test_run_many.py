@@ -2,19 +2,13 @@
 
 import jax
 import numpy as np
-import optax
 import pytest
-from small_attacks import KEY, NUM_STEPS, SPEC, TRACED, attack, loss, observation
+from small_attacks import KEY, NUM_STEPS, TRACED, attack, observation, swept
 
-from jaxinv import matching, priors
 from jaxinv.attacks.base import Status, iterate, restarts
-from jaxinv.attacks.gradient_matching import gradient_matching
 from jaxinv.errors import InputError
 from jaxinv.halving import Halving
-from jaxinv.objective import objective
-from jaxinv.release import gradient
 from jaxinv.run import Runner
-from jaxinv.space import pixels
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +49,6 @@ def test_progress_is_the_mean_over_all_starts(seen):
     assert [steps for steps, _ in told] == [2, 5, 7, 10]
     scores = [score for _, score in told]
     assert scores == sorted(scores, reverse=True)
-
-
-def swept(learning_rate, weight):
-    fn = objective(
-        gradient(loss), matching.squared(), priors.weighted((weight, priors.l2_norm))
-    )
-    return gradient_matching(fn, pixels(SPEC), optax.adam(learning_rate), NUM_STEPS)
 
 
 def test_every_start_has_its_own_hyper_parameters_in_one_program(seen):
