@@ -191,6 +191,7 @@ class Runner:
 def _local_mesh(most: int) -> Mesh | None:
     """Some of this process's devices; None where one is to do it all."""
     devices = jax.local_devices()[:most]
-    if len(devices) < 2 or jax.config.jax_default_device is not None:
+    chosen = jax.config.jax_default_device  # pyright: ignore
+    if len(devices) < 2 or chosen is not None:
         return None
     return Mesh(np.array(devices), ("starts",))
