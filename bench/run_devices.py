@@ -34,47 +34,49 @@ from jaxinv.run import Runner
 from jaxinv.target import Batch, Spec
 
 DEVICES = (1, 2, 8)
-STEPS = {32: 400, 1: 5000}
-"""Of every start, by how many starts there are."""
+CASES = ((32, 400), (32, 1600), (1, 5000))
+"""How many starts, and the steps of each."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs all and writes the JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench run_devices")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--one", type=int, choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--one", type=int, choices=range(len(CASES)), help=argparse.SUPPRESS
+    )
     args = parser.parse_args(argv)
-    if args.one:
-        _attacks(args.one)
+    if args.one is not None:
+        _attacks(*CASES[args.one])
         return 0
     facts = {
         "command": " ".join(["python -m bench run_devices", *argv]),
         "machine": machine(),
         "load_average": os.getloadavg()[0],
     }
-    rows = [row for restarts in STEPS for row in _measure(restarts, args.repeats)]
+    rows = [row for case in range(len(CASES)) for row in _measure(case, args.repeats)]
     text = json.dumps({"rows": rows, **facts}, indent=1) + "\n"
     args.json.write_text(text, encoding="utf-8")
     return 0
 
 
-def _measure(restarts: int, repeats: int) -> list[dict[str, Any]]:
+def _measure(case: int, repeats: int) -> list[dict[str, Any]]:
     found: dict[int, list[dict[str, Any]]] = {devices: [] for devices in DEVICES}
     with contextlib.ExitStack() as stack:
-        processes = {n: stack.enter_context(_process(restarts, n)) for n in DEVICES}
+        processes = {n: stack.enter_context(_process(case, n)) for n in DEVICES}
         for repeat in range(repeats + 1):
             for devices, attack in processes.items():
                 run = attack()
-                print(restarts, devices, run["cpu_seconds"], flush=True)
+                print(*CASES[case], devices, run["cpu_seconds"], flush=True)
                 # The first one compiles.
                 if repeat:
                     found[devices].append(run)
     rows = []
     for devices, runs in found.items():
         row: dict[str, Any] = {
-            "restarts": restarts,
-            "steps": STEPS[restarts],
+            "restarts": CASES[case][0],
+            "steps": CASES[case][1],
             "devices": devices,
         }
         for name in ("seconds", "cpu_seconds"):
@@ -93,11 +95,11 @@ def _measure(restarts: int, repeats: int) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _process(restarts: int, devices: int) -> Iterator[Callable[[], dict[str, Any]]]:
+def _process(case: int, devices: int) -> Iterator[Callable[[], dict[str, Any]]]:
     """A process with so many devices, which attacks when it is asked to."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "bench", "run_devices", "--one", str(restarts)]
+    command = [sys.executable, "-m", "bench", "run_devices", "--one", str(case)]
     with subprocess.Popen(
         command,
         env=environment,
@@ -115,7 +117,7 @@ def _process(restarts: int, devices: int) -> Iterator[Callable[[], dict[str, Any
         yield attack
 
 
-def _attacks(restarts: int) -> None:
+def _attacks(restarts: int, steps: int) -> None:
     """One for each line that comes in, on what the client of an audit sends."""
     data = load_images("digits")
     target = models.build("lenet", Spec(data.x.shape[1:], data.num_classes))
@@ -124,7 +126,7 @@ def _attacks(restarts: int) -> None:
     batch = Batch(target.spec.normalise(pixels), jnp.asarray(data.y[:1]))
     key = jax.random.key(1)
     seen = simulate(key, target, params, batch, grant=("labels",))
-    attack = attacks.build("inverting_gradients", target, num_steps=STEPS[restarts])
+    attack = attacks.build("inverting_gradients", target, num_steps=steps)
     runner = Runner(attack, num_restarts=restarts)
     for _ in sys.stdin:
         before = time.process_time()
