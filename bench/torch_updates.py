@@ -147,11 +147,12 @@ def measure(row: dict[str, Any], path: str, images: int) -> dict[str, Any]:
         )
         theirs = _through_files(row, twin, batch, local, said, target)
         moved = _rounded(ours)
-        psnr = {
-            name: _psnr(runner(key, seen), spec, pool[chosen])
-            for name, seen in (("jax", ours), ("torch", theirs), ("rounding", moved))
-        }
-        found.append({"difference": _difference(ours, theirs), **psnr})
+        line: dict[str, Any] = {"difference": _difference(ours, theirs)}
+        for name, seen in (("jax", ours), ("torch", theirs), ("rounding", moved)):
+            run = runner(key, seen)
+            line[name], line[f"bytes_wrong_{name}"] = _judged(run, spec, pool[chosen])
+            line[f"score_{name}"] = float(run.found.score)
+        found.append(line)
     gaps = {
         name: [abs(one[name] - one["jax"]) for one in found]
         for name in ("torch", "rounding")
@@ -230,10 +231,12 @@ def _difference(ours: Observation, theirs: Observation) -> float:
     return max(float(jnp.abs(a - b).max() / jnp.abs(a).max()) for a, b in pairs)
 
 
-def _psnr(run: Any, spec: Spec, truth: jax.Array) -> float:
+def _judged(run: Any, spec: Spec, truth: jax.Array) -> tuple[float, float]:
+    """PSNR in dB, and the share of the picture's bytes that are not the true ones."""
     guess = spec.denormalise(jnp.asarray(run.found.batch.inputs))
-    order = metrics.align(truth, guess)
-    return float(metrics.psnr(truth, guess[order]).mean())
+    guess = guess[metrics.align(truth, guess)]
+    wrong = jnp.round(255 * jnp.clip(guess, 0, 1)) != jnp.round(255 * truth)
+    return float(metrics.psnr(truth, guess).mean()), float(wrong.mean())
 
 
 def _print(lines: list[dict[str, Any]]) -> None:

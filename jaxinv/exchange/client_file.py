@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -10,16 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxinv import defenses
 from jaxinv.errors import InputError, nearest
-from jaxinv.local_training import OPTIMIZERS, LocalTraining
+from jaxinv.exchange.client_entries import (
+    arrays_of,
+    defenses_of,
+    labels_of,
+    local_of,
+    named,
+    needed,
+    share_of,
+    spec_of,
+    switch,
+    whole,
+)
+from jaxinv.local_training import LocalTraining
 from jaxinv.observation import SENT
 from jaxinv.options import check_choice
 from jaxinv.target import Spec
 
 MAX_TEXT = 2**20
 """Bytes of the file."""
-MAX_NUMBER = 2**31 - 1
 REDUCTIONS = ("mean", "sum")
 BATCH_NORMS = ("frozen", "batch")
 """Running statistics, as sent; or those of the client's own batch."""
@@ -29,16 +38,12 @@ _KEYS = {
     "client": (
         *("sent", "examples", "learning_rate", "optimizer", "momentum", "steps"),
         *("epochs", "batch_size", "order", "reduction", "batch_norm", "labels"),
-        "defenses",
+        *("defenses", "batch_norm_momentum", "batch_stats", "arrays"),
     ),
     "names": None,
     "flatten": None,
 }
 """Tables of the file and their keys; None where any name is one."""
-_TRAINING = (
-    *("learning_rate", "optimizer", "momentum", "steps", "epochs", "batch_size"),
-    "order",
-)
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,15 @@ class ClientFile:
       local: how it trained; None where it sent a gradient.
       reduction: of its loss over a batch, one of `REDUCTIONS`.
       batch_norm: one of `BATCH_NORMS`; None where the model has no batch norm.
+      batch_norm_momentum: share of the batch in the running statistics that come
+        back, PyTorch's meaning of the word; None is PyTorch's 0.1, and in a file with
+        flax's names what the model's layers say.
+      batch_stats: whether the batch's own statistics are taken from the running ones;
+        None where they follow from them.
       labels: `[N]` if the attacker is to know them, else None.
       defenses: what the client did to its update, as `jaxinv.defenses.asked` reads it.
+      arrays: names of the arrays of a file that has none, in its order; () where files
+        have names.
       names: module of the file to module of the model, where names and shapes leave
         doubt.
       flatten: channels over which a flatten runs in front of a linear layer.
@@ -65,8 +77,11 @@ class ClientFile:
     local: LocalTraining | None = None
     reduction: str = "mean"
     batch_norm: str | None = None
+    batch_norm_momentum: float | None = None
+    batch_stats: bool | None = None
     labels: tuple[int, ...] | None = None
     defenses: tuple[str, ...] = ()
+    arrays: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     flatten: Mapping[str, int] = field(default_factory=dict)
 
@@ -107,12 +122,10 @@ def client_of(tables: Mapping[str, Any]) -> ClientFile:
             if known is not None and key not in known:
                 raise InputError(f"{name}.{key} is unknown; {nearest(key, known)}")
     data, client = tables.get("data", {}), tables.get("client", {})
-    sent = _needed(client, "client", "sent", "expected one of " + ", ".join(SENT))
+    sent = needed(client, "client", "sent", "expected one of " + ", ".join(SENT))
     check_choice("client.sent", sent, SENT)
-    examples = _whole(
-        _needed(
-            client, "client", "examples", "expected how many the client trained on"
-        ),
+    examples = whole(
+        needed(client, "client", "examples", "expected how many the client trained on"),
         "client.examples",
     )
     reduction = client.get("reduction", "mean")
@@ -120,132 +133,19 @@ def client_of(tables: Mapping[str, Any]) -> ClientFile:
     batch_norm = client.get("batch_norm")
     if batch_norm is not None:
         check_choice("client.batch_norm", batch_norm, BATCH_NORMS)
-    spec = _spec(data)
+    spec = spec_of(data)
     return ClientFile(
         spec=spec,
         sent=sent,
         examples=examples,
-        local=_local(client, sent, examples),
+        local=local_of(client, sent, examples),
         reduction=reduction,
         batch_norm=batch_norm,
-        labels=_labels(client.get("labels"), examples, spec.num_classes),
-        defenses=_defenses(client.get("defenses", [])),
-        names=_named(tables.get("names", {}), "names", str, "the model's module"),
-        flatten=_named(tables.get("flatten", {}), "flatten", int, "channels"),
+        batch_norm_momentum=share_of(client, "batch_norm_momentum"),
+        batch_stats=switch(client, "batch_stats"),
+        labels=labels_of(client.get("labels"), examples, spec.num_classes),
+        defenses=defenses_of(client.get("defenses", [])),
+        arrays=arrays_of(client.get("arrays", [])),
+        names=named(tables.get("names", {}), "names", str, "the model's module"),
+        flatten=named(tables.get("flatten", {}), "flatten", int, "channels"),
     )
-
-
-def _needed(table: Mapping[str, Any], owner: str, key: str, cure: str) -> Any:
-    if key not in table:
-        raise InputError(f"{owner}.{key} is missing; {cure}")
-    return table[key]
-
-
-def _spec(data: Mapping[str, Any]) -> Spec:
-    shape = _needed(data, "data", "shape", "expected [height, width, channels]")
-    if not isinstance(shape, list) or not shape or len(shape) > 4:
-        raise InputError(
-            f"data.shape is {_short(shape)}; expected [height, width, channels]"
-        )
-    lengths = tuple(_whole(n, "data.shape") for n in shape)
-    if math.prod(lengths) > 2**26:
-        raise InputError("data.shape is too large; expected at most 2^26 numbers")
-    classes = _whole(
-        _needed(data, "data", "num_classes", "expected how many classes there are"),
-        "data.num_classes",
-    )
-    given = {}
-    for name in ("mean", "std"):
-        values = data.get(name, [])
-        if not isinstance(values, list) or not all(_is_number(v) for v in values):
-            raise InputError(
-                f"data.{name} is {_short(values)}; expected a number for each channel"
-            )
-        given[name] = tuple(float(v) for v in values)
-    try:
-        return Spec(lengths, classes, **given)
-    except InputError as error:
-        raise InputError(f"data.{error}") from None
-
-
-def _local(client: Mapping[str, Any], sent: str, examples: int) -> LocalTraining | None:
-    if sent == "gradient":
-        given = [key for key in _TRAINING if key in client]
-        if given:
-            raise InputError(
-                f"client.{given[0]} is given for a gradient; expected sent = "
-                '"delta" or "weights", or no such entry'
-            )
-        return None
-    rate = _needed(
-        client, "client", "learning_rate", f"expected the step size behind the {sent}"
-    )
-    check_choice("client.optimizer", client.get("optimizer", "sgd"), OPTIMIZERS)
-    check_choice("client.order", client.get("order", "known"), ("known", "shuffled"))
-    for key in ("steps", "epochs", "batch_size"):
-        if key in client:
-            _whole(client[key], f"client.{key}")
-    try:
-        local = LocalTraining(
-            learning_rate=rate,
-            local_steps=client.get("steps"),
-            epochs=client.get("epochs", 1),
-            batch_size=client.get("batch_size"),
-            optimizer=client.get("optimizer", "sgd"),
-            momentum=client.get("momentum", 0.9),
-            order="shuffled" if client.get("order") == "shuffled" else None,
-        )
-        local.shape(examples)
-    except InputError as error:
-        text = str(error).replace("local_steps", "steps")
-        raise InputError(f"client.{text}") from None
-    return local
-
-
-def _labels(labels: Any, examples: int, classes: int) -> tuple[int, ...] | None:
-    if labels is None:
-        return None
-    if not isinstance(labels, list) or len(labels) != examples:
-        raise InputError(
-            f"client.labels is {_short(labels)}; expected a list of {examples}, one "
-            "for each example, or no such entry where the attacker is not to know them"
-        )
-    for label in labels:
-        if type(label) is not int or not 0 <= label < classes:
-            raise InputError(
-                f"client.labels holds {_short(label)}; expected 0 to {classes - 1}"
-            )
-    return tuple(labels)
-
-
-def _defenses(words: Any) -> tuple[str, ...]:
-    if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-        raise InputError(
-            f"client.defenses is {_short(words)}; expected a list such as "
-            '["pruning:rate=0.9"]'
-        )
-    for word in words:
-        defenses.asked(word)
-    return tuple(words)
-
-
-def _named(table: Mapping[str, Any], owner: str, kind: type, what: str) -> dict:
-    for name, value in table.items():
-        if type(value) is not kind:
-            raise InputError(f"{owner}.{name} is {_short(value)}; expected {what}")
-    return dict(table)
-
-
-def _whole(value: Any, name: str) -> int:
-    if type(value) is not int or not 1 <= value <= MAX_NUMBER:
-        raise InputError(f"{name} is {_short(value)}; expected a positive integer")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -11,36 +11,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from jaxinv.errors import InputError, nearest
 from jaxinv.exchange.layout import Layout, Pair
+from jaxinv.exchange.modules import (
+    ROLES,
+    Module,
+    Shapes,
+    flax_modules,
+    natural,
+    torch_modules,
+)
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-_ROLES = {
-    "norm": {"weight": "scale", "bias": "bias"}
-    | {"running_mean": "mean", "running_var": "var"},
-    "embedding": {"weight": "embedding"},
-    "linear": {"weight": "kernel", "bias": "bias"},
-    "conv": {"weight": "kernel", "bias": "bias"},
-}
-"""What PyTorch and flax call the parts of a module, by its kind."""
 _COLLECTIONS = {"mean": "batch_stats", "var": "batch_stats"}
 _IGNORED = ("num_batches_tracked",)
-
-
-class _Module(NamedTuple):
-    """A module of either side."""
-
-    path: str
-    parts: dict[str, tuple[int, ...]]
-    """Shape by the name that the part has in PyTorch."""
-    kind: str
-
-    def alike(self) -> tuple:
-        """What modules must share to be paired."""
-        return self.kind, tuple(sorted(self.parts.items()))
 
 
 def pair_up(
@@ -69,11 +53,8 @@ def pair_up(
     if (own := _own_layout(theirs, ours)) is not None:
         return own
     dropped = tuple(n for n in theirs if n.rpartition(".")[2] in _IGNORED)
-    torch_modules = _torch_modules(
-        {n: s for n, s in theirs.items() if n not in dropped}
-    )
-    flax_modules = _flax_modules(ours, order)
-    matched = _match(torch_modules, flax_modules, dict(names or {}))
+    kept = {n: s for n, s in theirs.items() if n not in dropped}
+    matched = _match(torch_modules(kept), flax_modules(ours, order), dict(names or {}))
     channels = _flattened(matched, order, example, dict(flatten or {}))
     pairs = []
     for there, here, how in matched:
@@ -82,7 +63,7 @@ def pair_up(
             if there.kind in ("linear", "conv") and part == "weight":
                 form, runs = there.kind, channels.get(there.path, 1)
                 form = "flatten" if runs > 1 else form
-            role = _ROLES.get(there.kind, {}).get(part, part)
+            role = ROLES.get(there.kind, {}).get(part, part)
             head = _COLLECTIONS.get(role, "params")
             path = "/".join(p for p in (head, here.path, role) if p)
             theirs_name = f"{there.path}.{part}" if there.path else part
@@ -108,58 +89,12 @@ def _own_layout(theirs: Shapes, ours: Shapes) -> Layout | None:
     return Layout(tuple(pairs)) if needed <= found else None
 
 
-def _torch_modules(theirs: Shapes) -> list[_Module]:
-    groups: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, shape in theirs.items():
-        owner, _, part = name.rpartition(".")
-        groups.setdefault(owner, {})[part] = tuple(shape)
-    modules = []
-    for owner in sorted(groups, key=natural):
-        parts = groups[owner]
-        axes = len(parts.get("weight", ()))
-        kind = "other"
-        if set(parts) <= {"weight", "bias", "running_mean", "running_var"}:
-            kind = {0: "other", 1: "norm", 2: "linear"}.get(axes, "conv")
-        modules.append(_Module(owner, parts, kind))
-    return modules
-
-
-def _flax_modules(ours: Shapes, order: Sequence[str]) -> list[_Module]:
-    groups: dict[str, dict[str, tuple[int, ...]]] = {}
-    for path, shape in ours.items():
-        owner, _, leaf = path.partition("/")[2].rpartition("/")
-        groups.setdefault(owner, {})[leaf] = tuple(shape)
-    place = {path: index for index, path in enumerate(order)}
-    modules = []
-    for owner in sorted(groups, key=lambda p: (place.get(p, len(place)), natural(p))):
-        leaves = groups[owner]
-        kind = _flax_kind(leaves)
-        back = {ours: theirs for theirs, ours in _ROLES.get(kind, {}).items()}
-        parts = {back.get(leaf, leaf): shape for leaf, shape in leaves.items()}
-        if kind == "linear":
-            parts["weight"] = parts["weight"][::-1]
-        elif kind == "conv":
-            *sides, inputs, outputs = parts["weight"]
-            parts["weight"] = (outputs, inputs, *sides)
-        modules.append(_Module(owner, parts, kind))
-    return modules
-
-
-def _flax_kind(leaves: Mapping[str, tuple[int, ...]]) -> str:
-    names, axes = set(leaves), len(leaves.get("kernel", ()))
-    if "kernel" in names and names <= {"kernel", "bias"} and axes >= 2:
-        return "linear" if axes == 2 else "conv"
-    if names and names <= {"scale", "bias", "mean", "var"}:
-        return "norm"
-    return "embedding" if names == {"embedding"} else "other"
-
-
 def _match(
-    theirs: list[_Module], ours: list[_Module], table: dict[str, str]
-) -> list[tuple[_Module, _Module, str]]:
+    theirs: list[Module], ours: list[Module], table: dict[str, str]
+) -> list[tuple[Module, Module, str]]:
     by_path = {m.path: m for m in ours}
     known = {m.path: m for m in theirs}
-    matched: list[tuple[_Module, _Module, str]] = []
+    matched: list[tuple[Module, Module, str]] = []
     for name, path in table.items():
         for word, there in ((name, known), (path, by_path)):
             if word not in there:
@@ -189,19 +124,19 @@ def _match(
     return [(there._replace(kind=here.kind), here, how) for there, here, how in matched]
 
 
-def _same(there: _Module, here: _Module) -> bool:
+def _same(there: Module, here: Module) -> bool:
     plain = re.sub(r"[./_]+", "_", here.path), re.sub(r"[./_]+", "_", there.path)
     return plain[0] == plain[1] and _alike(there, here)
 
 
-def _alike(there: _Module, here: _Module) -> bool:
+def _alike(there: Module, here: Module) -> bool:
     # Nothing but the model says whether a matrix is looked up or multiplied with.
     if here.kind == "embedding":
         there = there._replace(kind="embedding")
     return there.alike() == here.alike()
 
 
-def _refuse(module: _Module, left: list[_Module], rivals: int, fitting: int) -> None:
+def _refuse(module: Module, left: list[Module], rivals: int, fitting: int) -> None:
     shapes = ", ".join(f"{n} {s}" for n, s in module.parts.items())
     if fitting:
         raise InputError(
@@ -219,7 +154,7 @@ def _refuse(module: _Module, left: list[_Module], rivals: int, fitting: int) -> 
 
 
 def _flattened(
-    matched: list[tuple[_Module, _Module, str]],
+    matched: list[tuple[Module, Module, str]],
     order: Sequence[str],
     example: tuple[int, ...],
     table: dict[str, int],
@@ -252,9 +187,3 @@ def _flattened(
             # Layers behind it take what it gives, one number a channel.
             channels = 1
     return found
-
-
-def natural(text: str) -> list:
-    """A key that sorts "layer10" behind "layer2"."""
-    parts = re.split(r"(\d+)", text)
-    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]

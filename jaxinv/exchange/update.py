@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -15,71 +14,22 @@ from jaxinv.errors import InputError
 from jaxinv.exchange import tree
 from jaxinv.exchange.client_file import ClientFile, read_client
 from jaxinv.exchange.files import read_tensors
+from jaxinv.exchange.finding import Finding
 from jaxinv.exchange.layout import Layout
 from jaxinv.exchange.model_file import load_model
 from jaxinv.exchange.pairing import pair_up
-from jaxinv.exchange.plausible import Finding, plausible
-from jaxinv.fedavg import FedAvg
-from jaxinv.local_training import LocalTraining
-from jaxinv.observation import Observation, observe
-from jaxinv.release import Release, gradient, trained
+from jaxinv.exchange.plausible import plausible
+from jaxinv.exchange.received_update import (
+    Leaves,
+    ReceivedUpdate,
+    observation_of,
+    on_the_mean,
+    only_trained,
+    release_of,
+)
+from jaxinv.exchange.statistics import CameBack, batch_statistics
+from jaxinv.exchange.unnamed import with_names
 from jaxinv.target import Target
-
-Leaves = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class ReceivedUpdate:
-    """An update that came in, and all that is known of it."""
-
-    target: Target
-    """The model under attack."""
-    observation: Observation
-    """What the server has, with what it is said to know."""
-    client: ClientFile
-    """What was said of the client."""
-    local: LocalTraining | None
-    """How it trained on the mean loss; None where it sent a gradient."""
-    release: Release
-    """What it does, without its defences."""
-    layout: Layout
-    """How the file's tensors became the model's leaves."""
-    findings: tuple[Finding, ...]
-    """Whether this update can have come from this client."""
-    compared: str | None
-    """What a comparison with the model in PyTorch found; None without one."""
-
-    def observe_other(self, path: str | os.PathLike[str]) -> Observation:
-        """The observation with another client's update in place of this one.
-
-        Raises:
-          InputError: the file does not fit.
-        """
-        leaves = _trained(
-            self.layout.of_model(read_tensors(path), str(path), partial=True)
-        )
-        return self.observe_leaves(leaves)
-
-    def observe_leaves(self, leaves: Mapping[str, np.ndarray]) -> Observation:
-        """The observation with another update, trained leaves by path, as they come."""
-        return _observation(
-            self.target,
-            jax.tree.map(lambda leaf: leaf[0], self.observation.params),
-            leaves,
-            self.client,
-            self.local,
-        )
-
-    def leaves(self) -> Leaves:
-        """What came back, as it would be sent: trained leaves by path."""
-        params, update = self.observation.round(0)
-        found = {n: np.asarray(v) for n, v in tree.named(update).items()}
-        if self.client.sent == "weights":
-            before = tree.named(params)
-            found = {n: np.asarray(before[n]) + v for n, v in found.items()}
-        if self.client.sent == "gradient" and self.client.reduction == "sum":
-            found = {n: v * np.float32(self.client.examples) for n, v in found.items()}
-        return found
 
 
 def read_update(
@@ -113,35 +63,54 @@ def read_update(
         target = load_model(
             target, said.spec, batch_norm=said.batch_norm, options=options
         )
-    sent, came = read_tensors(params), read_tensors(update)
+    sent, came = (
+        with_names(read_tensors(path), said.arrays, what)
+        for path, what in ((params, "params"), (update, "update"))
+    )
     shapes = tree.structure(target)
     layout = _layout(sent, shapes, target, said)
     for tensors, what in ((sent, "params"), (came, "update")):
         layout.check_round_trip(tensors, what)
         _check_shapes(tensors, sent, what)
     before = _floats(layout.of_model(sent, "params", partial=True), "params")
-    # A client may send its running statistics along; nothing here reads them.
-    back = _trained(_floats(layout.of_model(came, "update", partial=True), "update"))
+    after = _floats(layout.of_model(came, "update", partial=True), "update")
     whole, compared = _filled(shapes, before, target, said), None
     if torch_model is not None:
         # PyTorch need not be installed otherwise.
         from jaxinv.exchange.torch_check import compare
 
         compared = compare(torch_model, target, whole, layout, sent, said)
-    given = _trained(before)
+    given, back = only_trained(before), only_trained(after)
     if given.keys() != back.keys():
         missing = sorted(given.keys() ^ back.keys())
         raise InputError(f"update lacks {', '.join(missing[:3])}, which params has")
-    findings = tuple(
-        plausible(
-            said,
-            given,
-            back,
-            head=target.spec.head,
-            # A loss of one's own may be anything; one made of a module is known.
-            cross_entropy=target.probe is not None,
-        )
+    findings = plausible(
+        said,
+        given,
+        back,
+        head=target.spec.head,
+        # A loss of one's own may be anything; one made of a module is known.
+        cross_entropy=target.probe is not None,
     )
+    moments, more = batch_statistics(
+        said, target, whole, _came_back(said, layout, before, after, sent, came)
+    )
+    findings += more
+    _refuse_impossible(findings, anyway)
+    local = on_the_mean(said)
+    return ReceivedUpdate(
+        target=target,
+        observation=observation_of(target, whole, back, said, local, moments),
+        client=said,
+        local=local,
+        release=release_of(target, local),
+        layout=layout,
+        findings=tuple(findings),
+        compared=compared,
+    )
+
+
+def _refuse_impossible(findings: list[Finding], anyway: bool) -> None:
     wrong = [f for f in findings if f.verdict == "impossible"]
     finite = [f for f in wrong if f.check == "finite"]
     if finite or (wrong and not anyway):
@@ -151,17 +120,38 @@ def read_update(
             f"this client cannot have sent this update ({first.check}): {first.line}"
             f"{end}"
         )
-    local = _on_the_mean(said)
-    return ReceivedUpdate(
-        target=target,
-        observation=_observation(target, whole, back, said, local),
-        client=said,
-        local=local,
-        release=_release(target, local),
-        layout=layout,
-        findings=findings,
-        compared=compared,
+
+
+def _came_back(
+    said: ClientFile,
+    layout: Layout,
+    before: Leaves,
+    after: Leaves,
+    sent: Leaves,
+    came: Leaves,
+) -> CameBack:
+    """The running statistics of both files; a delta's are added to those before."""
+    old, new = (
+        {n: v for n, v in leaves.items() if n.startswith(f"{tree.STATISTICS}/")}
+        for leaves in (before, after)
     )
+    new = {n: v for n, v in new.items() if n in old}
+    counts = [
+        (int(sent[n]), int(came[n]))
+        for n in layout.dropped
+        if all(
+            n in t and t[n].size == 1 and t[n].dtype.kind in "iu" for t in (sent, came)
+        )
+    ]
+    counted = {now - then for then, now in counts}
+    if said.sent == "gradient":
+        new, counted = {}, set()
+    elif said.sent == "delta" and any((old[n] != v).any() for n, v in new.items()):
+        # Else they are the values themselves, which did not change.
+        new = {n: old[n] + v for n, v in new.items()}
+        counted = {now for _, now in counts}
+    unbiased = any(pair.theirs.endswith("running_var") for pair in layout.pairs)
+    return CameBack(old, new, max(counted, default=None), unbiased)
 
 
 def _layout(sent: Leaves, shapes: Any, target: Target, said: ClientFile) -> Layout:
@@ -207,44 +197,6 @@ def _filled(shapes: Any, leaves: Leaves, target: Target, said: ClientFile) -> An
     return tree.filled(shapes, {name: jnp.asarray(leaves[name]) for name in wanted})
 
 
-def _observation(
-    target: Target,
-    params: Any,
-    update: Mapping[str, np.ndarray],
-    said: ClientFile,
-    local: LocalTraining | None,
-) -> Observation:
-    found = dict(update)
-    if said.sent == "gradient" and said.reduction == "sum":
-        found = {name: values / said.examples for name, values in found.items()}
-    return observe(
-        params,
-        tree.filled(trained(params), found),
-        num_examples=said.examples,
-        spec=target.spec,
-        labels=None if said.labels is None else np.asarray(said.labels),
-        sent=said.sent,
-        local_training=local,
-    )
-
-
-def _on_the_mean(said: ClientFile) -> LocalTraining | None:
-    """The training on a mean loss that does what the client's does on its own.
-
-    Adam does not feel a factor in its loss.
-    """
-    local = said.local
-    if local is None or said.reduction == "mean" or local.optimizer == "adam":
-        return local
-    _, size = local.shape(said.examples)
-    return replace(local, learning_rate=local.learning_rate * size)
-
-
-def _release(target: Target, local: LocalTraining | None) -> Release:
-    one = gradient(target.loss)
-    return one if local is None else FedAvg(one.loss, local)
-
-
 def _floats(leaves: Leaves, what: str) -> Leaves:
     found = {}
     for name, values in leaves.items():
@@ -255,14 +207,6 @@ def _floats(leaves: Leaves, what: str) -> Leaves:
         with np.errstate(over="ignore"):
             found[name] = np.asarray(values, np.float32)
     return found
-
-
-def _trained(leaves: Mapping[str, np.ndarray]) -> Leaves:
-    return {
-        n: np.asarray(v, np.float32)
-        for n, v in leaves.items()
-        if n.startswith("params/")
-    }
 
 
 def _check_shapes(tensors: Leaves, sent: Leaves, what: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from jaxinv.sweeps import devices
 from jaxinv.sweeps.batches import Start, Starts
 from jaxinv.sweeps.checkpoint import Checkpoints
 from jaxinv.sweeps.plan import Group, Queue
+from jaxinv.sweeps.position import Position, SweepProgress
 from jaxinv.sweeps.spec import Sweep
 from jaxinv.sweeps.store import Store
 from jaxinv.sweeps.winner import Winner, better
@@ -41,51 +42,6 @@ BETWEEN_BATCHES = 0.01
 """Likewise, as a share of the time that the sweep has run."""
 
 _GROUPS_BETWEEN = 8
-
-
-class SweepProgress(NamedTuple):
-    """How far a sweep has come; of the kind of `jaxinv.audits.progress.Progress`."""
-
-    part: int
-    """Jobs that have ended."""
-    num_parts: int
-    """Jobs in all."""
-    done: int
-    """Steps of all starts so far; a closed form counts one."""
-    total: int
-    score: float
-    """The best of the batch under way."""
-    phase: str
-    """"compile" or "run"."""
-    unit: str = "job"
-
-    def steps(self) -> tuple[int, int]:
-        """Steps done and steps in all."""
-        return self.done, self.total
-
-
-class Position(NamedTuple):
-    """Where a sweep is."""
-
-    group: int = 0
-    done: int = 0
-    """Starts of the group that have ended."""
-    steps: int = 0
-    """Taken by the batch under way."""
-    chunk: int | None = None
-    """Starts of a batch."""
-    devices: int = 1
-    jobs: int = 0
-    """Ended, in all."""
-    work: int = 0
-    """Steps of all starts, in all; without those of the batch under way."""
-    seconds: float = 0.0
-    """Spent running."""
-    compile_s: float = 0.0
-    """Spent tracing and compiling."""
-    scores: tuple[float | None, ...] = ()
-    """Of the ended starts of the job that has others yet to come; None is infinite."""
-    statuses: tuple[int, ...] = ()
 
 
 class Running:

@@ -17,7 +17,8 @@ from jaxinv.sweeps.checkpoint import Checkpoints
 from jaxinv.sweeps.folder import claim, locked
 from jaxinv.sweeps.kinds import KINDS
 from jaxinv.sweeps.plan import plan
-from jaxinv.sweeps.running import Running, SweepProgress
+from jaxinv.sweeps.position import SweepProgress
+from jaxinv.sweeps.running import Running
 from jaxinv.sweeps.spec import Sweep, read_spec
 from jaxinv.sweeps.store import Store
 

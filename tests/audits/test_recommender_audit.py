@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxinv import cli
-from jaxinv.audits.recommender import AuditConfig, audit, run_audit
+from jaxinv.audits.recommender import AuditConfig, clients, run_audit
 from jaxinv.data.ratings import generated_ratings
 from jaxinv.errors import InputError, KnowledgeError
 from jaxinv.reports.recommender import judge, render
@@ -68,7 +68,7 @@ def test_another_update_gives_nothing_away(small, monkeypatch):
         update = jax.tree.map(lambda x: jnp.roll(x, 1, axis=1), observation.update)
         return dataclasses.replace(observation, update=update)
 
-    monkeypatch.setattr(audit, "in_transit", rolled)
+    monkeypatch.setattr(clients, "in_transit", rolled)
     report = run_audit(AuditConfig(**small)).report
     assert report["summary"]["exact_share"] == 0
     assert judge(report).level == "nothing"

@@ -85,7 +85,9 @@ def evidence(**changes):
     ("own", "control", "words"),
     [
         ({}, {"unexplained": 0.9}, "very likely"),
-        ({"agreement": 18.0}, {"unexplained": 0.9}, "agree in part"),
+        ({"agreement": 18.0}, {"unexplained": 0.9}, "weak evidence"),
+        ({"unexplained": 0.03}, {"unexplained": 0.9}, "weak evidence"),
+        ({}, {"unexplained": 1e-3}, "weak evidence"),
         ({"agreement": None}, {"unexplained": 0.9}, "needs the truth"),
         ({"agreement": 9.0}, {"unexplained": 0.9}, "found nothing"),
         ({"unexplained": 0.29}, {"unexplained": 0.9}, "found nothing"),

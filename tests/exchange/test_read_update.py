@@ -231,6 +231,51 @@ def test_a_module_is_told_the_mode_of_its_batch_norm(mode, tmp_path):
         load_model(name, spec)
 
 
+NNX = """
+from flax import nnx
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(3, 8, (3, 3), strides=2, padding=1, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.fc = nnx.Linear(128, 10, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.norm(nnx.sigmoid(self.conv(x)))
+        return self.fc(x.reshape(x.shape[0], -1))
+
+net = Net(nnx.Rngs(0))
+
+def make(spec):
+    return Net(nnx.Rngs(0))
+"""
+
+
+@pytest.mark.parametrize("name", ["net", "make"])
+def test_an_nnx_module_agrees_with_pytorch(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(own_files(tmp_path, batch_norm=True))
+    (tmp_path / "my_nnx.py").write_text(NNX)
+    words = {"torch_model": "my_net.py:Net"}
+    received = read_update(f"my_nnx.py:{name}", *FILES, **words)
+    assert "the loss and the gradient agree" in received.compared
+    forms = {pair.ours: pair.form for pair in received.layout.pairs}
+    assert forms["params/fc/kernel"] == "flatten"
+    assert forms["batch_stats/norm/mean"] == "same"
+    back = received.layout.of_file(received.leaves())
+    came = read_tensors(FILES[1])
+    assert len(back) == 6
+    assert all(np.allclose(back[name], came[name], atol=1e-6) for name in back)
+    # nnx has no way to look inside a module, so that no prior could read them.
+    assert received.observation.known.batch_stats is None
+    assert "no batch norm of a linen module" in received.findings[-1].line
+
+
+def test_a_class_of_nnx_says_what_it_lacks(own):
+    (own / "my_nnx.py").write_text(NNX)
+    with pytest.raises(InputError, match=r"missing 1 required positional .* 'rngs'"):
+        read_update("my_nnx.py:Net", *FILES)
+
+
 def _batch(inputs):
     from jaxinv.target import Batch
 

@@ -72,8 +72,8 @@ class Net(nn.Module):
     num_classes: int = 10
 
     @nn.compact
-    def __call__(self, x):
-        x = nn.sigmoid(nn.Conv(8, (3, 3), strides=2, padding={padding})(x))
+    def __call__(self, x{train}):
+        x = nn.sigmoid(nn.Conv(8, (3, 3), strides=2, padding={padding})(x)){more}
         return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
 
 net = Net()
@@ -101,13 +101,23 @@ steps = 1
 """
 
 
-def own_files(folder, *, padding=1):
+FLAX_NORM = "\n        x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5)(x)"
+
+
+def own_files(folder, *, padding=1, batch_norm=False):
     """A person's own files: both models, a client's file and its update."""
     import torch
 
-    (folder / "my_net.py").write_text(NET.format(extra="", more=""))
-    (folder / "my_model.py").write_text(MODEL.format(padding=padding))
-    (folder / "client.toml").write_text(CLIENT)
+    here, there, said = "", "", CLIENT
+    if batch_norm:
+        here, there = FLAX_NORM, "nn.BatchNorm2d(8),"
+        said += 'batch_norm = "batch"\n'
+    model = MODEL.format(
+        padding=padding, more=here, train=", train" if batch_norm else ""
+    )
+    (folder / "my_net.py").write_text(NET.format(extra="", more=there))
+    (folder / "my_model.py").write_text(model)
+    (folder / "client.toml").write_text(said)
     scope = {}
     exec((folder / "my_net.py").read_text(), scope)
     torch.manual_seed(0)

@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["jaxinv.exchange", "jaxinv.data", "msgp
     from jaxinv.exchange.client_file import read_client
     from jaxinv.exchange.files import read_tensors
     from jaxinv.exchange.pairing import pair_up
+    from jaxinv.exchange.unnamed import with_names
 
 bounded.MAX_BYTES = 64 * 2**20
 SUFFIXES = (".safetensors", ".npz", ".msgpack", ".toml", "")
@@ -47,6 +48,7 @@ def one_case(content: bytes) -> None:
             else:
                 found = read_tensors(file.name)
                 assert sum(v.nbytes for v in found.values()) <= bounded.MAX_BYTES
+                found = with_names(found, ("fc.weight", "fc.bias"), "update")
                 pair_up({name: v.shape for name, v in found.items()}, SHAPES)
         except InputError as error:
             text = str(error)
@@ -58,6 +60,8 @@ def one_case(content: bytes) -> None:
 def seeds() -> list[bytes]:
     """A valid file of each format, led by the byte that picks it."""
     values = {"fc.weight": np.ones((4, 3), np.float32), "fc.bias": np.zeros(4, "f4")}
+    unnamed = io.BytesIO()
+    np.savez(unnamed, *values.values())
     header, body = {}, b""
     for name, array in values.items():
         place = [len(body), len(body) + array.nbytes]
@@ -73,7 +77,8 @@ def seeds() -> list[bytes]:
     example = Path(__file__).parents[2] / "examples" / "update" / "client.toml"
     toml = example.read_bytes()
     files = (safetensors, stream.getvalue(), packed, toml, safetensors)
-    return [bytes([index]) + file for index, file in enumerate(files)]
+    led = [bytes([index]) + file for index, file in enumerate(files)]
+    return [*led, bytes([SUFFIXES.index(".npz")]) + unnamed.getvalue()]
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxinv import defenses
@@ -24,7 +23,7 @@ from jaxinv.audits.images.attacker import Attacker, the_attackers
 from jaxinv.audits.images.judge import Curve, Judge, curve_of
 from jaxinv.audits.progress import Progress
 from jaxinv.audits.update.config import UpdateConfig
-from jaxinv.audits.update.evidence import Evidence, weigh
+from jaxinv.audits.update.evidence import Evidence, permuted, weigh
 from jaxinv.audits.update.record import Outcome, record
 from jaxinv.data import ImageData, load_images
 from jaxinv.errors import InputError
@@ -166,17 +165,7 @@ def _wrong(config: UpdateConfig, received: ReceivedUpdate) -> Observation:
     """What the control is given: another client's update, or shuffled numbers."""
     if config.other is not None:
         return received.observe_other(config.other)
-    rng = np.random.default_rng(config.seed)
-    params, moved = received.observation.round(0)
-    leaves, structure = jax.tree.flatten(moved)
-    shuffled = [
-        jnp.asarray(rng.permutation(np.ravel(leaf)).reshape(leaf.shape))[None]
-        for leaf in leaves
-    ]
-    del params
-    return received.observation.replace(  # pyright: ignore
-        update=jax.tree.unflatten(structure, shuffled)
-    )
+    return permuted(received.observation, config.seed)
 
 
 def _as_seen(attacker: Attacker, observation: Observation) -> Observation:

@@ -95,6 +95,23 @@ def weigh(run: Run, release: Release, observation: Observation, spec: Spec) -> E
     )
 
 
+def permuted(observation: Observation, seed: int) -> Observation:
+    """An update of the same size that no data has: its numbers, permuted in each leaf.
+
+    Args:
+      observation: of one round.
+      seed: of the permutations.
+    """
+    rng = np.random.default_rng(seed)
+
+    def shuffled(leaf: Any) -> jax.Array:
+        values = np.asarray(leaf)
+        return jnp.asarray(rng.permutation(values.ravel()).reshape(values.shape))
+
+    update = jax.tree.map(shuffled, observation.update)
+    return observation.replace(update=update)  # pyright: ignore
+
+
 def _unexplained(release: Release, observation: Observation, batch: Any) -> float:
     """One minus the squared cosine: whatever the length of the guess's update."""
     params, update = observation.round(0)

@@ -155,6 +155,9 @@ def _client(received: ReceivedUpdate) -> dict[str, Any]:
         "labels": None if client.labels is None else list(client.labels),
         "defenses": list(client.defenses),
     }
+    if client.batch_norm == "batch":
+        names = ("batch_norm_momentum", "batch_stats")
+        found |= {name: getattr(client, name) for name in names}
     if client.local is not None:
         steps, size = client.local.shape(client.examples)
         found |= {"steps": steps, "step_size": size} | {

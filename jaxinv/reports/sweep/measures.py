@@ -35,6 +35,8 @@ class Measure(NamedTuple):
 
     value: Shown
     """Of a line and of a row: what the strongest line has most of."""
+    phrase: str
+    """The value in words, for `str.format`."""
     about: str
     """What its mean is, in a sentence of the page."""
     of_line: tuple[Shown, ...]
@@ -88,8 +90,11 @@ _USERS = {
     "nothing": "nothing",
 }
 
+_PSNR, _EXACT = _shown("psnr", "PSNR, dB", 2), _shown("exact", "exact, %", 1, 100)
+
 _IMAGES = Measure(
-    _shown("psnr", "PSNR, dB", 2),
+    _PSNR,
+    "{:.1f} dB",
     f"the mean PSNR over examples and seeds, where more than {CEILING:.0f} dB count as "
     "that",
     (
@@ -98,7 +103,7 @@ _IMAGES = Measure(
         _shown("identified", "singled out", 0),
         _shown("labels", "labels right, %", 0, 100),
     ),
-    (_shown("ssim", "SSIM", 3), _shown("rank", "rank", 0)),
+    (_PSNR, _shown("ssim", "SSIM", 3), _shown("rank", "rank", 0)),
     images.rate,
     {
         "exact": "practically exact",
@@ -119,7 +124,8 @@ _IMAGES = Measure(
 )
 
 _RECOMMENDER = Measure(
-    _shown("exact", "exact, %", 1, 100),
+    _EXACT,
+    "{:.0f} % of the ratings exact",
     "the mean share of a user's ratings that are exact once put on the scale's grid",
     (
         _shown("whole", "users all exact", 0),
@@ -130,6 +136,7 @@ _RECOMMENDER = Measure(
         _shown("items_f1", "F1 of items", 2),
     ),
     (
+        _EXACT,
         _shown("num_ratings", "ratings", 0),
         _shown("mae", "mean error"),
         _shown("guess_mae", "a guess's"),
@@ -151,7 +158,8 @@ _RECOMMENDER = Measure(
 )
 
 _GRAPHS = Measure(
-    _shown("exact", "exact, %", 1, 100),
+    _EXACT,
+    "{:.0f} % of the graphs exact",
     "the share of graphs that were recovered exactly",
     (
         _shown("unique", "called unique", 0),
@@ -162,6 +170,7 @@ _GRAPHS = Measure(
         _shown("gsm2", "GSM-2", 3),
     ),
     (
+        Shown("exact", Column("exact")),
         Shown("name", Column("name")),
         _shown("num_nodes", "nodes", 0),
         _shown("class_size", "that fit", 0),

@@ -91,7 +91,6 @@ def render(result: Swept, verdict: Verdict) -> str:
         line_rows=[_line(measure, line) for line in report["lines"][:MOST_ROWS]],
         example_columns=(
             *OF_ROW,
-            value,
             *(shown.column for shown in measure.of_row),
             *([Column("score", "number")] if searched else []),
             Column("status"),
@@ -123,7 +122,6 @@ def _example(measure: Measure, row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         *(row[n] for n in names),
         measure.rating(row),
-        measure.value.of(row),
         *(shown.of(row) for shown in measure.of_row),
         *([row["score"]] if "score" in row else []),
         row["status"],

@@ -67,7 +67,7 @@ def _details(report: Mapping[str, Any], found: Mapping[tuple[str, str], str]):
             f"The sweep was stopped: {report['jobs_done']} of {report['jobs']} jobs "
             "are in here, and the same command goes on."
         )
-    shown, cases = measure_of(report).value, {case for case, _ in found}
+    measure, cases = measure_of(report), {case for case, _ in found}
     for (case, defense), line in strongest(report).items():
         level = found[case, defense]
         if level in ("exact", "recognisable") and len(found) <= 8:
@@ -75,6 +75,6 @@ def _details(report: Mapping[str, Any], found: Mapping[tuple[str, str], str]):
             what = "Without a defence" if defense == "none" else f"Under {defense}"
             yield (
                 f"{where}{what[0].lower() if where else what[0]}{what[1:]}: "
-                f"{shown.column.title} {shown.of(line):.1f} by {line['attack']}, "
+                f"{measure.phrase.format(measure.best(line))} by {line['attack']}, "
                 f"{line['attacker']}."
             )

@@ -8,16 +8,21 @@ from typing import Any
 from jaxinv.reports import images
 from jaxinv.reports.verdict import Verdict, count
 
-AGREE = {"strong": 25.0, "some": 15.0}
-"""dB from which starts agree on the same pictures, or on some of them. Two pictures
-that have nothing in common but to be pictures lie at 5 to 12 dB."""
+AGREE = {"strong": 25.0, "weak": 15.0}
+"""dB to which starts must agree. Two pictures that have nothing in common but to be
+pictures lie at 5 to 12 dB; but starts also agree on the wrong picture that a prior or a
+noisy update leads all of them to."""
 
-EXPLAINS = {"strong": 0.1, "some": 0.5}
-"""Most of what a grey picture leaves unexplained that a result may leave."""
+EXPLAINS = {"strong": 0.02, "weak": 0.5}
+"""Most of what a grey picture, and the same attack on a wrong update, leave unexplained
+that a result may leave. Those of "strong" were chosen so that at most 5 % of its claims
+are wrong, on audits whose truth is known: bench/UPDATES.md, record
+bench/results/update-evidence-cpu.json. Behind "weak" there was nothing more often than
+something, so that it claims nothing."""
 
 STRENGTHS = {
     "strong": "strong evidence",
-    "some": "some evidence",
+    "weak": "weak evidence",
     "nothing": "no evidence",
 }
 """What an attacker's own evidence can be called."""
@@ -28,13 +33,14 @@ _HEADLINES = {
         "This update very likely gives {what} away: independent starts arrive at the "
         "same {pictures}.",
     ),
-    "some": (
+    "weak": (
         "traces",
-        "This update may give something of {what} away: the starts agree in part.",
+        "This attack explains the update better than grey pictures do. That is weak "
+        "evidence: it does not tell whether {what} came back.",
     ),
     "alone": (
         "traces",
-        "One start explains this update far better than grey pictures do; whether it "
+        "One start explains this update better than grey pictures do; whether it "
         "found {what} needs the truth.",
     ),
     "nothing": (
@@ -59,7 +65,7 @@ def strength(report: Mapping[str, Any]) -> str:
         agrees = agreement is None or agreement >= least
         if explains and alone and agrees:
             # One start has nobody to agree with.
-            return "some" if agreement is None else name
+            return "weak" if agreement is None else name
     return "nothing"
 
 
@@ -69,7 +75,7 @@ def judge(report: Mapping[str, Any]) -> Verdict:
         found = images.judge(report)
         return found._replace(details=(*found.details, *_details(report)))
     n, name = report["num_examples"], strength(report)
-    if name == "some" and report["evidence"].get("agreement") is None:
+    if name == "weak" and report["evidence"].get("agreement") is None:
         name = "alone"
     level, headline = _HEADLINES[name]
     what = "the client's image" if n == 1 else f"the client's {n} images"
@@ -102,7 +108,7 @@ def _details(report: Mapping[str, Any]) -> list[str]:
         found.append(
             f"The best half of {count(report['restarts'], 'start')} agree to "
             f"{evidence['agreement']:.1f} dB; from {AGREE['strong']:.0f} dB on they "
-            "show the same."
+            "show the same, which can be the same wrong picture."
         )
     odd = [f for f in report["findings"] if f["verdict"] != "ok"]
     for finding in odd:
