@@ -16,7 +16,7 @@ from typing import Any
 from jaxinv.attacks import has_loop
 from jaxinv.audits.images import AuditConfig
 from jaxinv.audits.settings import check_whole
-from jaxinv.errors import InputError, nearest
+from jaxinv.errors import InputError, nearest, tamed
 
 NO_DEFENSE = "none"
 """What the client without a defence is called."""
@@ -160,7 +160,13 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
       InputError: it is no TOML, or asks for something unknown or out of range.
       OSError: it cannot be read.
     """
-    path = Path(path)
+    try:
+        return _read(Path(path))
+    except InputError as error:
+        raise InputError(tamed(error)) from None
+
+
+def _read(path: Path) -> Sweep:
     if path.stat().st_size > _SPEC_BYTES:
         raise InputError(f"{path}: larger than {_SPEC_BYTES:,} bytes")
     try:
