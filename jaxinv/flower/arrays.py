@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -107,7 +108,17 @@ def _header(name: str, stream: io.BytesIO) -> tuple[tuple[int, ...], Any]:
     }
     try:
         shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
-    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+    # Python's own parser reads the header, and runs out of stack on a deep one.
+    except (
+        ValueError,
+        KeyError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        tokenize.TokenError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"array {name!r} is not readable ({reason}); expected a NumPy array"

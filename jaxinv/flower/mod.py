@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Callable
 from logging import INFO, WARNING
-from pathlib import Path
 from typing import Any
 
 from flwr.app import (
@@ -32,14 +31,9 @@ from flwr.common.logger import log
 
 from jaxinv.errors import InputError
 from jaxinv.flower.audit import Audit
+from jaxinv.flower.journal import note
 from jaxinv.flower.judge import judge
-from jaxinv.flower.record import (
-    FAILED,
-    Entry,
-    attempted,
-    reason_of,
-    write_entries,
-)
+from jaxinv.flower.record import FAILED, Entry, attempted, reason_of
 from jaxinv.reports.folder import check_folder
 from jaxinv.target import Batch
 
@@ -76,7 +70,8 @@ def audit_mod(
         fails. None always sends.
       attach: whether to add `PSNR` and `IDENTIFIED` to the reply's metrics. They tell
         the server how well such an attack works.
-      out: folder for `round-R-node-N.json`; nothing that was recovered is written.
+      out: folder for `run-R-node-N.jsonl`, which `write_report` reads; nothing that
+        was recovered is written.
       on_entry: is told every entry.
 
     Returns:
@@ -94,6 +89,7 @@ def audit_mod(
     if refuse_above is not None and (isinstance(refuse_above, bool) or not is_number):
         raise InputError(f"refuse_above is {refuse_above!r}; expected dB or None")
     folder = None if out is None else check_folder(out)
+    knowledge = ["labels"] if labels_known else []
 
     def mod(
         message: Message, context: Context, call_next: ClientAppCallable
@@ -126,7 +122,15 @@ def audit_mod(
                 server_round, node, FAILED, seconds=seconds, reason=reason_of(error)
             )
         entry = _refused(entry, refuse_above)
-        _tell(entry, folder, on_entry)
+        _log(entry)
+        try:
+            if folder is not None:
+                run, who = message.metadata.run_id, f"node-{node}"
+                note(folder, run, who, entry, audit, knowledge)
+            if on_entry is not None:
+                on_entry(entry)
+        except Exception as error:
+            log(WARNING, "audit_mod: an entry is lost: %s", reason_of(error))
         if entry.refused:
             error = Error(ErrorCode.MOD_FAILED_PRECONDITION, entry.reason)
             return Message(error, reply_to=message)
@@ -164,26 +168,10 @@ def _refused(entry: Entry, above: float | None) -> Entry:
     return entry
 
 
-def _tell(
-    entry: Entry, folder: Path | None, on_entry: Callable[[Entry], None] | None
-) -> None:
+def _log(entry: Entry) -> None:
     shown = "" if entry.psnr is None else f", best example {entry.worst():.1f} dB"
-    level = WARNING if entry.reason else INFO
-    log(
-        level,
-        "audit_mod: %s%s%s",
-        entry.status,
-        shown,
-        entry.reason and "; " + entry.reason,
-    )
-    try:
-        if folder is not None:
-            name = f"round-{entry.round}-node-{entry.node}.json"
-            write_entries(folder / name, [entry])
-        if on_entry is not None:
-            on_entry(entry)
-    except Exception as error:
-        log(WARNING, "audit_mod: an entry is lost: %s", reason_of(error))
+    shown += entry.reason and f"; {entry.reason}"
+    log(WARNING if entry.reason else INFO, "audit_mod: %s%s", entry.status, shown)
 
 
 def _attach(entry: Entry, reply: Message, name: str) -> None:
