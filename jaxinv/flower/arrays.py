@@ -12,19 +12,30 @@ import io
 import math
 import tokenize
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, RecordDict
 
 from jaxinv.data.bounded import check_bytes
 from jaxinv.errors import InputError
 from jaxinv.target import Params
 
+_Record = TypeVar("_Record")
+
 ToParams = Callable[[dict[str, np.ndarray]], Params]
 """`(arrays by name, in the record's order) -> params`, `Variables` where the model has
 more than what is trained. It may raise `InputError`."""
+
+
+def record_of(content: RecordDict, name: str, kind: type[_Record]) -> _Record | None:
+    """The record of that name and kind in a message, or None.
+
+    `content.array_records` and the like say the same and walk through all records.
+    """
+    found = content.get(name)
+    return found if isinstance(found, kind) else None
 
 
 def read_arrays(

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from jaxinv.attacks.base import Attack, AttackFn, Reconstruction, closed_form
 from jaxinv.errors import InputError
-from jaxinv.flower.arrays import ToParams, read_arrays
+from jaxinv.flower.arrays import ToParams, read_arrays, record_of
 from jaxinv.local_training import LocalTraining
 from jaxinv.observation import SENT, observe
 from jaxinv.options import check_choice, check_positive
@@ -179,8 +179,8 @@ class Audit:
     def _examples(self, reply: RecordDict) -> int:
         if self._num is not None:
             return self._num
-        record = reply.metric_records.get(self.metrics, {})
-        found = record.get(self._weighted_by)
+        record = record_of(reply, self.metrics, MetricRecord)
+        found = None if record is None else record.get(self._weighted_by)
         if not isinstance(found, (int, float)) or found != found or found % 1 != 0:
             raise InputError(
                 f"{self._weighted_by} of the reply's {self.metrics!r} is {found!r}; "
@@ -206,7 +206,7 @@ def _record(content: RecordDict, name: str) -> ArrayRecord:
     Raises:
       InputError: there are none of this name.
     """
-    found = content.array_records.get(name)
+    found = record_of(content, name, ArrayRecord)
     if found is None:
         names = ", ".join(content.array_records) or "none"
         raise InputError(f"returned is {name!r}; the reply holds {names}")

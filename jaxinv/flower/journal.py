@@ -7,8 +7,10 @@ first line says how it attacks.
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from jaxinv.reports.folder import jsonable
 
 SERVER = "server"
 """Who writes, where it is no client."""
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 def note(
@@ -45,19 +49,25 @@ def note(
     Raises:
       OSError: it could not be written.
     """
-    path = folder / f"run-{run}-{who}.jsonl"
+    path = f"{folder}/run-{run}-{who}.jsonl"
     try:
-        stream = path.open("ab")
+        file = os.open(path, _APPEND, 0o666)
     except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = path.open("ab")
-    with stream:
-        lines = [row_of(entry)]
-        if not stream.tell():
+        file = os.open(path, _APPEND, 0o666)
+    # Without Python's buffers: one write, in half the time.
+    try:
+        text = json.dumps(row_of(entry)) + "\n"
+        if not os.fstat(file).st_size:
             known = [*audit.knowledge, *knowledge]
             facts = {"attack": audit.name, "settings": audit.settings}
-            lines.insert(0, jsonable(facts | {"knowledge": known} | _here()))
-        stream.write(b"".join(json.dumps(x).encode() + b"\n" for x in lines))
+            facts |= {"knowledge": known} | _here()
+            text = json.dumps(jsonable(facts)) + "\n" + text
+        content = text.encode()
+        if os.write(file, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(file)
 
 
 @functools.cache

@@ -18,6 +18,8 @@ from logging import INFO, WARNING
 from typing import Any
 
 from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
     Context,
     Error,
     Message,
@@ -30,6 +32,7 @@ from flwr.common.constant import ErrorCode
 from flwr.common.logger import log
 
 from jaxinv.errors import InputError
+from jaxinv.flower.arrays import record_of
 from jaxinv.flower.audit import Audit
 from jaxinv.flower.journal import note
 from jaxinv.flower.judge import judge
@@ -98,7 +101,7 @@ def audit_mod(
             return call_next(message, context)
         server_round, node = round_of(message), context.node_id
         # The client may change the record it was given while it trains.
-        record = message.content.array_records.get(audit.arrays)
+        record = record_of(message.content, audit.arrays, ArrayRecord)
         before = None if record is None else dict(record)
         reply = call_next(message, context)
         if reply.has_error():
@@ -143,10 +146,11 @@ def audit_mod(
 
 def round_of(message: Message) -> int:
     """The number of the round that a strategy wrote into its message, or 0."""
-    for record in message.content.config_records.values():
-        found = record.get("server-round")
-        if isinstance(found, int):
-            return found
+    for record in message.content.values():
+        if isinstance(record, ConfigRecord):
+            found = record.get("server-round")
+            if isinstance(found, int):
+                return found
     group = message.metadata.group_id or ""
     return int(group) if group.isdecimal() and len(group) < 10 else 0
 
@@ -180,7 +184,7 @@ def _attach(entry: Entry, reply: Message, name: str) -> None:
         PSNR: sum(values) / len(values) if values else math.nan,
         IDENTIFIED: math.nan if entry.identified is None else entry.identified,
     }
-    metrics = reply.content.metric_records.get(name)
+    metrics = record_of(reply.content, name, MetricRecord)
     if metrics is None:
         reply.content[name] = MetricRecord(found)
     else:

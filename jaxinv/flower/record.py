@@ -11,7 +11,6 @@ from jaxinv.attacks.base import Status
 from jaxinv.audits.facts import number
 from jaxinv.flower.audit import Attempt
 from jaxinv.flower.judge import Judgement
-from jaxinv.reports.folder import jsonable
 
 FAILED = "FAILED"
 """The audit itself failed; `reason` says why."""
@@ -103,5 +102,14 @@ def one_line(text: str | None) -> str:
 
 def row_of(entry: Entry) -> dict[str, Any]:
     """An entry for JSON."""
-    # Flower's numbers are wider than a JSON reader's floats.
-    return jsonable(entry._asdict() | {"node": str(entry.node)})
+    # Flower's numbers are wider than a JSON reader's floats, and JSON has no NaN.
+    row: dict[str, Any] = entry._asdict() | {"node": str(entry.node)}
+    for name in ("score", "identified", "chance"):
+        row[name] = _finite(row[name])
+    for name in ("psnr", "ssim"):
+        row[name] = row[name] and [_finite(value) for value in row[name]]
+    return row
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value

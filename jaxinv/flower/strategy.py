@@ -18,6 +18,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from jaxinv.errors import InputError
+from jaxinv.flower.arrays import record_of
 from jaxinv.flower.audit import Attempt, Audit
 from jaxinv.flower.journal import SERVER, note
 from jaxinv.flower.record import (
@@ -101,7 +102,7 @@ class AuditedStrategy(Strategy):
             return messages
         messages, self._sent = list(messages), {}
         for message in messages:
-            record = message.content.array_records.get(self._audit.arrays)
+            record = record_of(message.content, self._audit.arrays, ArrayRecord)
             if record is not None:
                 self._sent[message.metadata.dst_node_id] = dict(record)
         return messages
