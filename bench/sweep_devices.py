@@ -23,7 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import machine
+from jaxinv.sweeps.kinds import KINDS
 from jaxinv.sweeps.store import Store
+
+COLUMNS = KINDS["images"].columns
 
 SPEC = """
 checkpoint_s = 1000
@@ -85,7 +88,7 @@ def _measure(place: Path, model: str, repeats: int) -> list[dict]:
                 seconds[way].append(report["run_s"])
             print(model, way, round(report["run_s"], 2), flush=True)
     for way in ways:
-        found = Store(place / f"{way[0]}-{way[1]}-1" / "rows").read()
+        found = Store(place / f"{way[0]}-{way[1]}-1" / "rows", COLUMNS).read()
         found = found.sort_by([("job", "ascending")])
         first = found if first is None else first
         apart = np.abs(found["psnr"].to_numpy() - first["psnr"].to_numpy())

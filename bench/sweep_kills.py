@@ -19,7 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.machine import machine
+from jaxinv.sweeps.kinds import KINDS
 from jaxinv.sweeps.store import Store
+
+COLUMNS = KINDS["images"].columns
 
 SPEC = """
 seeds = [0, 1, 2, 3, 4]
@@ -27,7 +30,7 @@ defenses = ["none", "gaussian_noise:std=0.01"]
 checkpoint_s = {every}
 
 [[cases]]
-label = "digits"
+name = "digits"
 data = "digits"
 target = "mlp"
 num_examples = 10
@@ -87,12 +90,14 @@ def _measure(place: Path, kills: int, rng: random.Random) -> dict:
                 "after_s": round(time.monotonic() - began, 2),
                 "checkpoints_before": before,
                 "checkpoints": _counted(killed),
-                "rows": Store(killed / "rows").read(["job"]).num_rows,
+                "rows": Store(killed / "rows", COLUMNS).read(["job"]).num_rows,
             }
         )
         print(moments[-1], flush=True)
     assert _start(spec, killed).wait() == 0
-    one, other = (Store(place / n / "rows").read() for n in ("whole", "killed"))
+    one, other = (
+        Store(place / n / "rows", COLUMNS).read() for n in ("whole", "killed")
+    )
     jobs = other["job"].to_pylist()
     return {
         "jobs": len(set(jobs)),

@@ -48,7 +48,7 @@ def compile_program(
     chunk: int | None = None,
     precision: str | None = None,
     certifies: bool = False,
-    each_its_own: bool = False,
+    own: tuple[str, ...] = (),
     mesh: Mesh | None = None,
 ) -> Program:
     """Traces one start, decides how many fit, and compiles for so many.
@@ -63,9 +63,9 @@ def compile_program(
       precision: of the steps, see `jaxinv.precision`; the caller is within its
         `numerics`.
       certifies: whether the attack has something to say of its winner.
-      each_its_own: whether each start attacks a client of its own, all sent the same
-        params: update and knowledge of the compiled functions' observation then carry
-        a leading axis `[chunk]`.
+      own: fields of the observation of which each start has its own, such as "update"
+        and "known" of clients that were all sent the same params; their leaves then
+        carry a leading axis `[chunk]` in what the compiled functions take.
       mesh: of one axis, over whose devices the starts are divided; the chunk is then a
         multiple of their number. None is the default device.
     """
@@ -87,9 +87,8 @@ def compile_program(
     leaves, structure = jax.tree.flatten(one)
     # Traced once: what is read for its memory is what is compiled.
     closed, (_, score) = jax.make_jaxpr(step, return_shape=True)(observation, one)
-    axes = _axes(observation, each_its_own)
-    own = jax.tree.leaves((observation.update, observation.known))
-    moving = len(leaves) + (len(own) if each_its_own else 0)
+    axes = _axes(observation, own)
+    moving = len(leaves) + len(jax.tree.leaves(_fields(observation, own)))
     devices = 1 if mesh is None else mesh.size
     share = min(-(-num // devices), _share(chunk, devices, closed, moving, num))
 
@@ -106,8 +105,8 @@ def compile_program(
 
         # One start without the axis, so that no product becomes a batched one.
         def alone(observation: Observation, states: Any) -> Any:
-            if each_its_own:
-                observation = _first(observation)
+            mine = jax.tree.map(lambda x: x[0], _fields(observation, own))
+            observation = dataclasses.replace(observation, **mine)
             out = f(observation, jax.tree.map(lambda x: x[0], states))
             return jax.tree.map(lambda x: x[None], out)
 
@@ -154,9 +153,8 @@ def compile_program(
         return jax.jit(f, **kwargs).lower(sent, *args).compile()
 
     sent = jax.tree.map(alike, observation)
-    if each_its_own:
-        own = jax.tree.map(many, (observation.update, observation.known))
-        sent = dataclasses.replace(sent, update=own[0], known=own[1])
+    each_one = jax.tree.map(many, _fields(observation, own))
+    sent = dataclasses.replace(sent, **each_one)
     starts = jax.tree.map(many, (key, options))
     states, found = jax.tree.map(many, one), jax.eval_shape(finish, observation, one)
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=shared)
@@ -182,17 +180,14 @@ def _share(chunk: int | None, devices: int, closed: Any, moving: int, num: int) 
     return starts_at_once(closed, moving, -(-num // devices))
 
 
-def _axes(observation: Observation, each_its_own: bool) -> Any:
+def _axes(observation: Observation, own: tuple[str, ...]) -> Any:
     """Over what `vmap` maps, as a prefix of the observation."""
-    if not each_its_own:
+    if not own:
         return None
     none = jax.tree.map(lambda _: None, observation)
-    mapped = jax.tree.map(lambda _: 0, (observation.update, observation.known))
-    return dataclasses.replace(none, update=mapped[0], known=mapped[1])
+    mapped = jax.tree.map(lambda _: 0, _fields(observation, own))
+    return dataclasses.replace(none, **mapped)
 
 
-def _first(observation: Observation) -> Observation:
-    update, known = jax.tree.map(
-        lambda x: x[0], (observation.update, observation.known)
-    )
-    return dataclasses.replace(observation, update=update, known=known)
+def _fields(observation: Observation, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(observation, name) for name in names}

@@ -2,7 +2,7 @@
 
 from fake_flower import fake_federation
 from fake_graphs import fake_citations, fake_molecules
-from fake_sweeps import fake_swept
+from fake_sweeps import fake_other, fake_swept
 from fakes import NASTY, example, fake_rated, fake_result, rater
 
 from jaxinv.reports import flower, graphs, images, recommender, sweep
@@ -77,10 +77,13 @@ def write_run(case, out, seed=0):
         return graphs.write_report(result, out).parent
     if case == "citations":
         return graphs.write_report(fake_citations(), out).parent
-    if case == "sweep":
+    if case == "sweep of images":
         return sweep.write_report(fake_swept(seed=seed), out).parent
     if case == "flower":
         return flower.write_report(fake_federation(seed=seed), out).parent
+    if case.startswith("sweep of "):
+        other = fake_other(case.removeprefix("sweep of "), seed)
+        return sweep.write_report(other, out).parent
     made = {"update": update, "defences": comparison}[case]
     result = made(0.5 + 0.1 * seed)
     told = Verdict("traces", f"Made up. {NASTY}", (NASTY,))

@@ -35,8 +35,7 @@ def line(**changes):
         "chance": 0.01,
         "identified": 6,
         "labels": 0.5,
-        "diverged": 0,
-        "gave_up": 0,
+        "statuses": {"OK": 6},
     }
     values |= changes
     named = ("case", "defense", "attack", "attacker")
@@ -64,6 +63,39 @@ def row(number, **changes):
     return values | changes
 
 
+OF_AUDITS = {
+    "recommender": (
+        {"exact": 0.9, "exact_interval": [0.8, 1.0], "whole": 3, "mae": 0.05}
+        | {"guess_mae": 0.8, "guess_exact": 0.3, "f1": None, "items_f1": 1.0}
+        | {"underdetermined": 0, "guess_exact_mean": 0.3},
+        {"exact": 1.0, "mae": 0.0, "guess_mae": 0.8, "f1": None, "num_ratings": 20},
+    ),
+    "molecules": (
+        {"exact": 0.5, "exact_interval": [0.2, 0.8], "in_class": 0.75, "unique": 3}
+        | {"wrong_unique": 0, "gsm0": 0.9, "gsm1": 0.8, "gsm2": 0.7},
+        {"exact": True, "in_class": True, "class_size": 1, "complete": True}
+        | {"wrong_unique": False, "name": NASTY, "num_nodes": 9, "gsm1": 1.0}
+        | {"status": "unique"},
+    ),
+}
+OF_AUDITS["citations"] = OF_AUDITS["molecules"]
+"""What a line and a row hold instead of the numbers of images."""
+
+
+def fake_other(audit, seed=0):
+    """A sweep of another audit than images."""
+    of_line, of_row = OF_AUDITS[audit]
+    images = ("psnr", "psnr_interval", "psnr_best", "ssim", "chance", "identified")
+    kept = {k: v for k, v in line().items() if k not in (*images, "labels")}
+    lines = [kept | of_line, kept | of_line | {"case": "b", "name": f"b {seed}"}]
+    swept = fake_swept(lines, seed, audit=audit, case=f"sweep of {audit}", unit="user")
+    rows = [
+        {k: v for k, v in row(i).items() if k not in ("psnr", "ssim", "rank")} | of_row
+        for i in range(4)
+    ]
+    return swept._replace(rows=rows, pictures=[])
+
+
 def fake_swept(lines=None, seed=0, **changes):
     if lines is None:
         lines = [
@@ -76,7 +108,9 @@ def fake_swept(lines=None, seed=0, **changes):
     facts = ("command", "versions", "device", "run_s", "compile_s")
     report = {
         **{k: v for k, v in fake_result([]).report.items() if k in facts},
-        "case": "sweep",
+        "case": "sweep of images",
+        "audit": "images",
+        "unit": "example",
         "attack": "dlg",
         "attack_title": "DLG",
         "attack_paper": "Zhu et al.",
@@ -89,7 +123,6 @@ def fake_swept(lines=None, seed=0, **changes):
         "jobs_done": 6,
         "num_examples": 6,
         "seeds": [0, 1],
-        "ceiling": 50.0,
         "devices": 2,
         "restart_iterations": 12345,
         "dataset": {"name": NASTY},

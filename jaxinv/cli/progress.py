@@ -86,7 +86,8 @@ def _what(now: Progress | SweepProgress) -> str:
     if now.phase == "compile":
         return "compiling"
     training = "training, " if now.phase == "train" else ""
-    return f"{training}{now.unit} {now.part + 1} of {now.num_parts}"
+    at = min(now.part + 1, now.num_parts)
+    return f"{training}{now.unit} {at} of {now.num_parts}"
 
 
 def _time(seconds: float) -> str:

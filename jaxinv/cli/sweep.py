@@ -22,12 +22,15 @@ from jaxinv.reports.folder import check_folder
 _MOST_PRINTED = 40
 """Lines; the report has all."""
 
+_PRINTED = ("identified", "guess_exact", "unique")
+"""Beside what the audit is measured by."""
+
 
 def add_to(commands: Any) -> None:
     """Adds the command to the top parser."""
     parser = commands.add_parser(
         "sweep",
-        help="run many audits of images as one: resumable, on many devices",
+        help="run many audits as one: resumable, on many devices",
         description="Runs every case under every defence, by every attack, for every "
         "point of their grids and every seed, as a TOML file says. Killed at any "
         "moment and started again, it goes on. Writes rows/*.parquet with a row for "
@@ -96,19 +99,22 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _print(console: Console, report: dict[str, Any]) -> None:
-    from jaxinv.reports.page import number
+    from jaxinv.reports.sweep.measures import measure_of
 
+    measure = measure_of(report)
+    printed = measure.value, *(x for x in measure.of_line if x.name in _PRINTED)
     table = Table(box=SIMPLE)
     table.add_column("case, defence", overflow="fold")
     table.add_column("attack, attacker", no_wrap=True)
-    for name in ("PSNR, dB", "singled out"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for shown in printed:
+        table.add_column(shown.column.title, justify="right")
+    table.add_column(f"{report['unit']}s", justify="right")
     for line in report["lines"][:_MOST_PRINTED]:
         # Names of files and classes are text, whatever brackets they hold.
         where = Text(f"{line['case']}, {line['defense']}")
         how = [f"{line['attack']}, {line['attacker']}", *line["varied"]]
-        share = f"{line['identified']} of {line['examples']}"
-        table.add_row(where, Text("\n".join(how)), number(line["psnr"]), share)
+        numbers = [shown.column.show(shown.of(line)) for shown in printed]
+        table.add_row(where, Text("\n".join(how)), *numbers, str(line["examples"]))
     console.print(table)
     if len(report["lines"]) > _MOST_PRINTED:
         more = len(report["lines"]) - _MOST_PRINTED

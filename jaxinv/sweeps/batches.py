@@ -11,17 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxinv.attacks.base import Reconstruction
 from jaxinv.observation import Observation
-from jaxinv.precision import numerics
+from jaxinv.precision import numerics, widened
 from jaxinv.program import Program, compile_program
 from jaxinv.sweeps.devices import placed
-from jaxinv.sweeps.plan import Group, Job
+from jaxinv.sweeps.kinds import Searched
+from jaxinv.sweeps.plan import Group
 
 
 class Start(NamedTuple):
     """One start of one job."""
 
-    job: Job
+    job: Searched
     restart: int
     last: bool
     """Whether the job has no other after it."""
@@ -39,7 +41,7 @@ class Starts:
           chunk: starts that advance together; None lets the devices decide.
         """
         first = group.jobs[0]
-        self.restarts = group.restarts
+        self.restarts, self.precision = group.restarts, group.precision
         self.runs = [
             [
                 Start(job, restart, restart + 1 == group.restarts)
@@ -48,19 +50,22 @@ class Starts:
             ]
             for jobs in group.runs()
         ]
-        self._group, self._mesh = group, mesh
+        self._group, self._mesh, self._own = group, mesh, first.own
         self._seen: dict[int, Observation] = {}
-        observation = self._observation(first)
+        seen = self._observation(first)
         with numerics(group.precision):
+            # As wide as everything is in float64, and as narrow else.
+            self._float = jnp.result_type(float)
             self.program: Program = compile_program(
                 group.make,
                 first.keys(1)[0],
-                {name: jax.ShapeDtypeStruct((), jnp.float32) for name in group.open},
-                observation,
+                {name: jax.ShapeDtypeStruct((), self._float) for name in group.open},
+                seen,
                 num=max(len(run) for run in self.runs),
                 chunk=chunk,
                 precision=group.precision,
-                each_its_own=True,
+                certifies=group.make(**group.options(first)).certify is not None,
+                own=first.own,
                 mesh=mesh,
             )
 
@@ -82,12 +87,13 @@ class Starts:
         place = {number: i for i, number in enumerate(jobs)}
         rows = [place[start.job.number] for start in batch]
         rows += rows[-1:] * (self.program.chunk - len(rows))
-        own = [(seen.update, seen.known) for seen in self._seen.values()]
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *own)
-        update, known = placed(stacked, self._mesh, divided=True)
+        each = [
+            {name: getattr(seen, name) for name in self._own}
+            for seen in self._seen.values()
+        ]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *each)
         sent = next(iter(self._seen.values()))
-        shared = dataclasses.replace(sent, update=None, known=None)
-        shared = placed(shared, self._mesh, divided=False)
+        shared = dataclasses.replace(sent, **dict.fromkeys(self._own))
         keys = [jobs[n].keys(self.restarts) for n in jobs]
         which = [start.restart for start in batch]
         which += which[-1:] * (self.program.chunk - len(which))
@@ -95,12 +101,28 @@ class Starts:
         start = (
             jnp.stack(keys)[np.asarray(rows), np.asarray(which)],
             {
-                name: np.array([one[name] for one in options], np.float32)[rows]
+                name: np.array([one[name] for one in options], self._float)[rows]
                 for name in self._group.open
             },
         )
-        observation = dataclasses.replace(shared, update=update, known=known)
-        return observation, placed(start, self._mesh, divided=True)
+        with numerics(self.precision):
+            shared = placed(shared, self._mesh, divided=False)
+            own = placed(stacked, self._mesh, divided=True)
+            start = placed(start, self._mesh, divided=True)
+        return dataclasses.replace(shared, **own), start
 
-    def _observation(self, job: Job) -> Observation:
-        return jax.tree.map(np.asarray, job.observation())
+    def certified(self, job: Searched, found: Reconstruction) -> Reconstruction:
+        """What the attack has to say of a job's winner, on the host; see `Attack`."""
+        if self.program.certify is None:
+            return found
+        seen = self._seen.get(job.number) or self._observation(job)
+        given = self._group.options(job)
+        with numerics(self.precision):
+            options = {name: jnp.asarray(v, self._float) for name, v in given.items()}
+            return jax.device_get(self.program.certify(seen, options, found))
+
+    def _observation(self, job: Searched) -> Observation:
+        """On the host; what the client does has no part in the attack's precision."""
+        seen = jax.tree.map(np.asarray, job.observation())
+        with numerics(self.precision):
+            return jax.tree.map(np.asarray, widened(self.precision, seen))

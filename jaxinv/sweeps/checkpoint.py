@@ -116,7 +116,9 @@ class Checkpoints:
         return position, found
 
     def _item(self, sequence: int, **args: Any) -> Any:
-        restored = self._manager.restore(sequence, args=ocp.args.Composite(**args))
+        # Else what was written in float64 would come back narrower.
+        with jax.enable_x64(True):
+            restored = self._manager.restore(sequence, args=ocp.args.Composite(**args))
         return restored[next(iter(args))]
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ import filelock
 
 from jaxinv.audits.facts import versions
 from jaxinv.errors import InputError
-from jaxinv.sweeps.spec import difference
 
 _NAME = "sweep.json"
 _MOST_SHOWN = 5
@@ -87,3 +86,24 @@ def claim(folder: Path, settings: dict[str, Any], device: str) -> list[str]:
             "same spec, or another folder"
         )
     return [line for lines in rest for line in lines]
+
+
+def difference(old: Any, new: Any, where: str = "") -> list[str]:
+    """How two specs differ, a line for each place, such as "seeds: 3 entries, ..."."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for name in dict.fromkeys((*old, *new)):
+            path = f"{where}.{name}" if where else str(name)
+            if name not in new:
+                found.append(f"{path} was {old[name]!r} and is not given now")
+            elif name not in old:
+                found.append(f"{path} is {new[name]!r} and was not given")
+            else:
+                found += difference(old[name], new[name], path)
+        return found
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [
+            line for i, (a, b) in pairs for line in difference(a, b, f"{where}[{i}]")
+        ]
+    return [] if old == new else [f"{where} was {old!r} and is {new!r}"]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from jaxinv.attacks import ATTACKS
-from jaxinv.audits.defenses.record import CEILING
-from jaxinv.audits.facts import interval, number, versions
+from jaxinv.audits.facts import number, versions
 from jaxinv.sweeps.spec import Sweep
-from jaxinv.sweeps.store import COLUMNS
 from jaxinv.sweeps.sweep import SweepResult
 
 _LINE = ("case", "target", "defense", "attack", "attacker", "options")
-_WITHOUT = ("true", "recovered", "scores", "statuses")
+_WITHOUT = ("scores", "statuses")
 
 PICTURES = 32
 """Examples whose pictures the record shows."""
@@ -30,10 +27,10 @@ class Swept(NamedTuple):
     report: dict[str, Any]
     """What `report.json` holds."""
     rows: list[dict[str, Any]]
-    """One for each example, without pictures; see `jaxinv.sweeps.store.COLUMNS`."""
+    """One for each example, without what was recovered; see `jaxinv.sweeps.kinds`."""
     pictures: list[dict[str, Any]]
-    """Rows with the pictures, up to `PICTURES`: for each case and defence the first
-    examples under the strongest attack."""
+    """Of images: rows with the pictures, up to `PICTURES`; for each case and defence
+    the first examples under the strongest attack."""
 
 
 def record(result: SweepResult, spec: Sweep, name: str) -> Swept:
@@ -44,9 +41,11 @@ def record(result: SweepResult, spec: Sweep, name: str) -> Swept:
       spec: what was swept.
       name: of the file that said so, for the command.
     """
-    rows = result.rows([n for n in COLUMNS if n not in _WITHOUT]).to_pylist()
+    without = (*_WITHOUT, *spec.kind.pictured)
+    rows = result.rows([n for n in result.columns if n not in without]).to_pylist()
     report = _report(result, spec, name, rows)
-    jobs = _shown(report["lines"], rows) if spec.pictures else []
+    images = spec.pictures and spec.audit == "images"
+    jobs = _shown(report["lines"], rows) if images else []
     pictures = result.rows(jobs=jobs).to_pylist() if jobs else []
     pictures.sort(key=lambda row: jobs.index(row["job"]))
     return Swept(report, rows, pictures[:PICTURES])
@@ -59,40 +58,42 @@ def _report(
     for row in rows:
         lines.setdefault(tuple(row[part] for part in _LINE), []).append(row)
     attacks = list(dict.fromkeys(key[3] for key in lines))
+    known = spec.kind.attacks
     varied = {
         attack: _varied([json.loads(key[-1]) for key in lines if key[3] == attack])
         for attack in attacks
     }
-    labels = {p.config.granted() for p in spec.points}
     return {
-        "case": "sweep",
+        "case": f"sweep of {spec.audit}",
+        "audit": spec.audit,
+        "unit": spec.kind.unit,
         "attack": ", ".join(attacks),
-        "attack_title": ", ".join(ATTACKS[name].title for name in attacks),
-        "attack_paper": "; ".join(ATTACKS[name].paper for name in attacks),
+        "attack_title": ", ".join(known[name].title for name in attacks),
+        "attack_paper": "; ".join(known[name].paper for name in attacks),
         "target": ", ".join(dict.fromkeys(str(key[1]) for key in lines)),
         "defense": ", ".join(spec.defenses),
-        "knowledge": sorted(set.intersection(*(set(one) for one in labels))),
+        "knowledge": spec.kind.known(spec.points),
         "withheld": [],
         "lines": [
-            _line(key, found, varied[key[3]], result.pools)
+            _line(key, found, varied[key[3]]) | spec.kind.line(found, result.sizes)
             for key, found in lines.items()
         ],
         "jobs": result.jobs,
         "jobs_done": len({row["job"] for row in rows}),
         "num_examples": len(rows),
         "seeds": list(spec.seeds),
-        "ceiling": CEILING,
         "device": str(jax.devices()[0].device_kind),
         "devices": jax.device_count(),
         "versions": versions(),
         "compile_s": number(result.compile_s),
         "run_s": number(result.seconds),
         "restart_iterations": result.restart_iterations,
-        "dataset": {"name": "; ".join(result.pools)},
+        "dataset": {"name": "; ".join(result.sizes)},
         "command": shlex.join(
             ["jaxinv", "sweep", name, "--out", result.folder.as_posix()]
         ),
         "settings": {
+            "audit": spec.audit,
             "cases": len(spec.cases),
             "attacks": len(spec.attacks),
             "defenses": list(spec.defenses),
@@ -113,18 +114,12 @@ def _varied(options: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _line(
-    key: tuple,
-    rows: Sequence[dict[str, Any]],
-    varied: Sequence[str],
-    pools: Mapping[str, int],
+    key: tuple, rows: Sequence[dict[str, Any]], varied: Sequence[str]
 ) -> dict[str, Any]:
     options = json.loads(key[-1])
-    psnr = [row["psnr"] for row in rows if row["psnr"] is not None]
-    capped = [min(value, CEILING) for value in psnr]
-    ssim = [row["ssim"] for row in rows if row["ssim"] is not None]
-    right = [row["label_true"] == row["label_found"] for row in rows]
     chosen = [f"{n}={options[n]}" for n in varied if n in options]
     case, _, defense, attack, attacker, _ = key
+    statuses = Counter(row["status"] for row in rows)
     return {
         **dict(zip(_LINE, key, strict=True)),
         "name": ", ".join([case, defense, attack, attacker, *chosen]),
@@ -132,15 +127,7 @@ def _line(
         "varied": chosen,
         "examples": len(rows),
         "seeds": len({row["seed"] for row in rows}),
-        "psnr": number(np.mean(capped)) if psnr else None,
-        "psnr_interval": interval(capped),
-        "psnr_best": number(np.max(psnr)) if psnr else None,
-        "ssim": number(np.mean(ssim)) if ssim else None,
-        "chance": 1.0 / pools[rows[0]["data"]],
-        "identified": sum(bool(row["identified"]) for row in rows),
-        "labels": float(np.mean(right)),
-        "diverged": sum(row["status"] == "DIVERGED" for row in rows),
-        "gave_up": sum(row["status"] == "GAVE_UP" for row in rows),
+        "statuses": dict(sorted(statuses.items())),
     }
 
 

@@ -22,19 +22,23 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from jaxinv.attacks.base import Reconstruction
 from jaxinv.errors import InputError
 from jaxinv.precision import numerics
+from jaxinv.program import Program
 from jaxinv.sweeps import devices
 from jaxinv.sweeps.batches import Start, Starts
 from jaxinv.sweeps.checkpoint import Checkpoints
-from jaxinv.sweeps.plan import Group
-from jaxinv.sweeps.rows import Winner, better, rows_of
+from jaxinv.sweeps.plan import Group, Queue
 from jaxinv.sweeps.spec import Sweep
 from jaxinv.sweeps.store import Store
+from jaxinv.sweeps.winner import Winner, better
 
 PARTS = 20
 """Into how many a run of all steps is cut; the host looks after each."""
 
 BETWEEN_BATCHES_S = 2.0
 """Seconds after which the end of a batch is written, where `checkpoint_s` is longer."""
+
+BETWEEN_BATCHES = 0.01
+"""Likewise, as a share of the time that the sweep has run."""
 
 _GROUPS_BETWEEN = 8
 
@@ -90,7 +94,7 @@ class Running:
     def __init__(
         self,
         spec: Sweep,
-        groups: list[Group],
+        groups: list[Group | Queue],
         store: Store,
         checkpoints: Checkpoints,
         mesh: Mesh | None,
@@ -111,19 +115,17 @@ class Running:
         self._winner: Winner | None = None
         self._written = self._began = time.monotonic()
         self._best = float("nan")
-        self._total = sum(
-            len(group.jobs) * group.restarts * max(1, group.num_steps)
-            for group in groups
-        )
+        self._total = sum(group.work() for group in groups)
         self._jobs = sum(len(group.jobs) for group in groups)
 
     def run(self, stop: threading.Event) -> bool:
         """Goes to the end, or to where the user stops it: then False."""
         self._stop, began = stop, self.at.group
         for number in range(self.at.group, len(self._groups)):
-            with numerics(self._groups[number].precision):
-                if not self._run_group(self._groups[number]):
-                    return False
+            group = self._groups[number]
+            run = self._run_queue if isinstance(group, Queue) else self._run_group
+            if not run(group):  # pyright: ignore[reportArgumentType]
+                return False
             self.at = self.at._replace(group=number + 1, done=0, chunk=None)
             if number % _GROUPS_BETWEEN == _GROUPS_BETWEEN - 1:
                 # A process can map only so many programs: beyond that LLVM finds no
@@ -139,35 +141,24 @@ class Running:
         chunk = self.at.chunk if same and self._wanted is None else self._wanted
         began = time.monotonic()
         starts = Starts(group, self._mesh, chunk)
-        program = starts.program
         # One may have to compile what another finds in its cache.
         devices.together("compiled")
         states = self._resumed(starts)
         self.at = self.at._replace(
-            chunk=program.chunk,
+            chunk=starts.program.chunk,
             devices=self._devices,
             steps=0 if states is None else self.at.steps,
             compile_s=self.at.compile_s + time.monotonic() - began,
         )
         self._began = time.monotonic()
         for batch in starts.batches(self.at.done):
-            observation, start = starts.inputs(batch)
-            if states is None:
-                states = program.init(observation, start)
-            for end in _ends(group.num_steps):
-                if end <= self.at.steps:
-                    continue
-                count = jnp.asarray(end - self.at.steps, jnp.int32)
-                count = devices.placed(count, self._mesh, divided=False)
-                states, scores = program.advance(observation, states, count)
-                scores = devices.gathered(scores)[: len(batch)]
-                self._best = float(np.nanmin(np.append(scores, np.inf)))
-                self.at = self.at._replace(steps=end)
-                self._show("run", end * len(batch))
-                if end < group.num_steps and not self._look(states):
-                    return False
-            self._take(batch, devices.gathered(program.finish(observation, states)))
+            inputs = starts.inputs(batch)
+            with numerics(group.precision):
+                found = self._advanced(group, starts.program, inputs, states, batch)
+            if found is None:
+                return False
             states = None
+            self._take(starts, batch, found)
             done = max(1, group.num_steps) * len(batch)
             self.at = self.at._replace(
                 steps=0, done=self.at.done + len(batch), work=self.at.work + done
@@ -177,17 +168,60 @@ class Running:
                 return False
         return True
 
-    def _take(self, batch: list[Start], found: Reconstruction) -> None:
+    def _advanced(
+        self, group: Group, program: Program, inputs: Any, states: Any, batch: list
+    ) -> Reconstruction | None:
+        """A batch from where it is to its end; None where the user stops it."""
+        observation, start = inputs
+        if states is None:
+            states = program.init(observation, start)
+        for end in _ends(group.num_steps):
+            if end <= self.at.steps:
+                continue
+            count = jnp.asarray(end - self.at.steps, jnp.int32)
+            count = devices.placed(count, self._mesh, divided=False)
+            states, scores = program.advance(observation, states, count)
+            scores = devices.gathered(scores)[: len(batch)]
+            self._best = float(np.nanmin(np.append(scores, np.inf)))
+            self.at = self.at._replace(steps=end)
+            self._show("run", end * len(batch))
+            if end < group.num_steps and not self._look(states):
+                return None
+        return devices.gathered(program.finish(observation, states))
+
+    def _take(self, starts: Starts, batch: list[Start], found: Reconstruction) -> None:
         """Counts the starts of a batch, and judges the jobs that ended with it."""
         for number, start in enumerate(batch):
             one = jax.tree.map(lambda leaf, n=number: np.asarray(leaf[n]), found)
             self._winner = better(self._winner, one)
             if start.last:
                 if devices.is_first():
+                    sure = starts.certified(start.job, self._winner.found)
+                    winner = self._winner._replace(found=sure)
                     pictures = self._spec.pictures
-                    self._rows += rows_of(start.job, self._winner, pictures=pictures)
+                    self._rows += start.job.rows(winner, pictures=pictures)
                 self._winner = None
                 self.at = self.at._replace(jobs=self.at.jobs + 1)
+
+    def _run_queue(self, queue: Queue) -> bool:
+        """The jobs one after another, each process those of its own."""
+        self._began, self._best = time.monotonic(), float("nan")
+        pictures, each = self._spec.pictures, jax.process_count()
+        for low in range(self.at.done, len(queue.jobs), each):
+            self._show("run", 0)
+            batch = queue.jobs[low : low + each]
+            mine = batch[jax.process_index() :][:1]
+            rows = [row for job in mine for row in job.solve(pictures=pictures)]
+            self._rows += devices.exchanged(rows)
+            self.at = self.at._replace(
+                done=low + len(batch),
+                jobs=self.at.jobs + len(batch),
+                work=self.at.work + len(batch),
+            )
+            self._show("run", 0)
+            if not self._look(None):
+                return False
+        return True
 
     def _look(self, states: Any) -> bool:
         """Writes what there is where that is due; False where the user stops it."""
@@ -196,8 +230,11 @@ class Running:
         self._began = now
         stopping = devices.agreed(self._stop.is_set)
         every = self._spec.checkpoint_s
-        # At the end of a batch there are no states to write, and all of it to lose.
-        every = every if states is not None else min(every, BETWEEN_BATCHES_S)
+        if states is None:
+            # There are no states to write, and a whole batch to lose; yet a week of
+            # short ones is not to leave a file for every two seconds.
+            soon = max(BETWEEN_BATCHES_S, self.at.seconds * BETWEEN_BATCHES)
+            every = min(every, soon)
         late = now - self._written >= every
         if stopping or devices.agreed(lambda: late):
             self._save(states)
@@ -244,7 +281,8 @@ class Running:
         if "states" not in read or self.at.chunk != starts.program.chunk:
             return None
         try:
-            return devices.from_plain(read["states"], starts.program.states)
+            with numerics(starts.precision):
+                return devices.from_plain(read["states"], starts.program.states)
         except ValueError:
             # Of another version: the batch under way begins again.
             return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,47 +20,13 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"part-(\d{8})\.parquet")
 
-COLUMNS = {
-    "job": "int64",
-    "case": "string",
-    "target": "string",
-    "data": "string",
-    "defense": "string",
-    "attack": "string",
-    "attacker": "string",
-    "options": "string",
-    "seed": "int64",
-    "batch": "int64",
-    "batch_size": "int64",
-    "restarts": "int64",
-    "iterations": "int64",
-    "index": "int64",
-    "psnr": "float64",
-    "ssim": "float64",
-    "mse": "float64",
-    "lpips": "float64",
-    "rank": "int64",
-    "identified": "bool",
-    "label_true": "int64",
-    "label_found": "int64",
-    "score": "float64",
-    "status": "string",
-    "scores": "list<double>",
-    "statuses": "list<int32>",
-    "true": "binary",
-    "recovered": "binary",
-}
-"""Name and type of every column. "index" is the example's place in the data, "options"
-JSON of what the point of the grid set, "scores" and "statuses" of all restarts, "true"
-and "recovered" PNG files."""
-
 
 class Store:
     """The folder of rows."""
 
-    def __init__(self, folder: Path) -> None:
-        """Takes the folder, which need not exist."""
-        self._folder, self._arrow = folder, _pyarrow()
+    def __init__(self, folder: Path, columns: Mapping[str, str]) -> None:
+        """Takes the folder, which need not exist, and the columns with their types."""
+        self._folder, self._columns, self._arrow = folder, columns, _pyarrow()
 
     def keep(self, sequence: int) -> None:
         """Removes what checkpoints after `sequence` wrote, and what is half written."""
@@ -96,7 +62,7 @@ class Store:
         return arrow.schema(
             [
                 (name, kinds.get(kind) or arrow.type_for_alias(kind))
-                for name, kind in COLUMNS.items()
+                for name, kind in self._columns.items()
             ]
         )
 
@@ -111,7 +77,7 @@ class Store:
         """
         import pyarrow.parquet
 
-        wanted = list(COLUMNS) if columns is None else list(columns)
+        wanted = list(self._columns) if columns is None else list(columns)
         only = None if jobs is None else [("job", "in", list(jobs))]
         tables = [
             pyarrow.parquet.read_table(part, columns=wanted, filters=only)

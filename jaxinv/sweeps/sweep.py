@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,8 @@ from jaxinv.interrupt import held_interrupt
 from jaxinv.sweeps import devices
 from jaxinv.sweeps.checkpoint import Checkpoints
 from jaxinv.sweeps.folder import claim, locked
-from jaxinv.sweeps.plan import fingerprint, plan
+from jaxinv.sweeps.kinds import KINDS
+from jaxinv.sweeps.plan import plan
 from jaxinv.sweeps.running import Running, SweepProgress
 from jaxinv.sweeps.spec import Sweep, read_spec
 from jaxinv.sweeps.store import Store
@@ -39,8 +40,10 @@ class SweepResult(NamedTuple):
     """Spent tracing and compiling, likewise."""
     restart_iterations: int
     """Steps of all starts so far; a closed form counts one."""
-    pools: dict[str, int]
-    """By the name of the data, how many images a picture is to be told apart from."""
+    sizes: dict[str, int]
+    """By the name of the data, how many examples they hold."""
+    columns: Mapping[str, str]
+    """Of the rows, with their types."""
     notes: tuple[str, ...]
     """What is not as it was when the sweep began, such as a version."""
 
@@ -50,10 +53,10 @@ class SweepResult(NamedTuple):
         """The rows so far, one for each example.
 
         Args:
-          columns: names of `jaxinv.sweeps.store.COLUMNS`; None is all.
+          columns: their names; None is all.
           jobs: numbers of jobs; None is all.
         """
-        return Store(self.folder / "rows").read(columns, jobs)
+        return Store(self.folder / "rows", self.columns).read(columns, jobs)
 
 
 def sweep(
@@ -84,10 +87,12 @@ def sweep(
     spec = spec if isinstance(spec, Sweep) else read_spec(spec)
     folder = Path(out)
     # Now, not after an hour: it may lack what the rows are written with.
-    store = Store(folder / "rows")
-    groups, data = plan(spec)
+    columns = KINDS[spec.audit].columns
+    store = Store(folder / "rows", columns)
+    planned = plan(spec)
     mesh = mesh or devices.mesh_of_all()
-    settings = {**spec.settings(), "fingerprints": data, "plan": fingerprint(groups)}
+    settings = spec.settings()
+    settings |= {"fingerprints": planned.data, "plan": planned.fingerprint()}
     with contextlib.ExitStack() as held:
         held.enter_context(devices.noticing_loss())
         notes: list[str] = []
@@ -97,17 +102,19 @@ def sweep(
         devices.together("claimed")
         checkpoints = Checkpoints(folder / "checkpoints")
         held.callback(checkpoints.close)
-        running = Running(spec, groups, store, checkpoints, mesh, chunk, on_progress)
+        running = Running(
+            spec, planned.groups, store, checkpoints, mesh, chunk, on_progress
+        )
         stop = held.enter_context(held_interrupt())
         finished = running.run(stop)
-    jobs = [job for group in groups for job in group.jobs]
     return SweepResult(
         folder,
-        len(jobs),
+        planned.num_jobs(),
         finished,
         running.at.seconds,
         running.at.compile_s,
         running.at.work,
-        {job.scene.data.name: len(job.scene.data.x) for job in jobs},
+        planned.sizes,
+        columns,
         tuple(notes),
     )

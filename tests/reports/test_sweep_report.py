@@ -5,7 +5,7 @@ import re
 
 import pytest
 from browser import Page, in_chromium
-from fake_sweeps import fake_swept, line
+from fake_sweeps import fake_other, fake_swept, line
 from fakes import NASTY
 
 from jaxinv.reports.sweep import judge, write_report
@@ -83,3 +83,39 @@ def test_a_setting_is_as_weak_as_its_strongest_attack():
     report = fake_swept(lines).report
     assert strongest(report)[NASTY, "none"]["attack"] == "rgap"
     assert levels(report) == {(NASTY, "none"): "exact"}
+
+
+@pytest.mark.parametrize(
+    "audit, level, said",
+    [
+        ("recommender", "recognisable", "recover most ratings exactly"),
+        ("molecules", "recognisable", "recover graphs exactly"),
+        ("citations", "recognisable", "recover graphs exactly"),
+    ],
+)
+def test_other_audits_are_measured_by_their_own(tmp_path, audit, level, said):
+    swept = fake_other(audit)
+    verdict = judge(swept.report)
+    assert verdict.level == level and said in verdict.headline
+    text = write_report(swept, tmp_path).read_text("utf-8")
+    seen = Page(text)
+    words = " ".join("".join(seen.words).split())
+    assert "exact, % of the strongest" in words and "PSNR" not in words
+    assert seen.runs_nothing_of_others() and NASTY not in text and NASTY in words
+
+
+@pytest.mark.parametrize(
+    "audit, changes, level",
+    [
+        ("recommender", {"exact": 1.0}, "exact"),
+        ("recommender", {"exact": 0.5, "mae": 0.1}, "traces"),
+        ("recommender", {"exact": 0.3, "mae": 0.7}, "nothing"),
+        ("molecules", {"exact": 1.0}, "exact"),
+        ("molecules", {"exact": 0.0}, "traces"),
+        ("molecules", {"exact": 0.0, "in_class": 0.0}, "nothing"),
+    ],
+)
+def test_the_level_of_their_lines(audit, changes, level):
+    report = fake_other(audit).report
+    report["lines"] = [line | changes for line in report["lines"]]
+    assert judge(report).level == level

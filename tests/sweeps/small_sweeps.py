@@ -3,7 +3,7 @@
 from jaxinv.sweeps import Sweep
 
 CASE = {
-    "label": "digits",
+    "name": "digits",
     "data": "digits",
     "target": "mlp",
     "num_examples": 3,

@@ -9,7 +9,10 @@ import pytest
 from jaxinv.errors import InputError
 from jaxinv.sweeps.checkpoint import Checkpoints
 from jaxinv.sweeps.folder import claim, locked
-from jaxinv.sweeps.store import COLUMNS, Store
+from jaxinv.sweeps.kinds import KINDS
+from jaxinv.sweeps.store import Store
+
+COLUMNS = KINDS["images"].columns
 
 
 def row(job):
@@ -17,7 +20,7 @@ def row(job):
 
 
 def test_rows_come_back_and_uncounted_ones_go(tmp_path):
-    store = Store(tmp_path / "rows")
+    store = Store(tmp_path / "rows", COLUMNS)
     store.keep(0)
     for sequence in (1, 2, 3):
         store.write(sequence, [row(sequence)])
@@ -33,7 +36,7 @@ def test_rows_come_back_and_uncounted_ones_go(tmp_path):
 
 
 def test_no_rows_are_a_table_too(tmp_path):
-    assert Store(tmp_path / "rows").read(["job", "psnr"]).num_rows == 0
+    assert Store(tmp_path / "rows", COLUMNS).read(["job", "psnr"]).num_rows == 0
 
 
 def saved(tmp_path, count):

@@ -10,7 +10,9 @@ import time
 import numpy as np
 import pytest
 
+from jaxinv.sweeps import sweep
 from jaxinv.sweeps.folder import locked
+from jaxinv.sweeps.kinds import KINDS
 from jaxinv.sweeps.store import Store
 
 # Each seed has weights of its own, and so a batch of its own: there is time to kill.
@@ -19,7 +21,7 @@ seeds = [0, 1, 2, 3, 4, 5]
 checkpoint_s = {every}
 
 [[cases]]
-label = "digits"
+name = "digits"
 data = "digits"
 target = "mlp"
 num_examples = 2
@@ -31,12 +33,26 @@ restarts = 5
 iterations = 100
 """
 
+GRAPHS = """
+audit = "citations"
+checkpoint_s = 0
+
+[[cases]]
+name = "papers"
+num = 3
+width = 40
+
+[[attacks]]
+name = "grain"
+"""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweeps")
     for name, every in (("often", 0), ("seldom", 1000)):
         (folder / f"{name}.toml").write_text(SPEC.format(every=every))
+    (folder / "graphs.toml").write_text(GRAPHS)
     return folder
 
 
@@ -77,8 +93,9 @@ def together(place, out, **options):
     ]
 
 
-def rows(place, out):
-    return Store(place / out / "rows").read().sort_by([("job", "ascending")])
+def rows(place, out, audit="images"):
+    store = Store(place / out / "rows", KINDS[audit].columns)
+    return store.read().sort_by([("job", "ascending")])
 
 
 def alike(one, other):
@@ -134,6 +151,14 @@ def test_two_processes_find_what_one_does(place, whole):
     for code, errors in map(ended, together(place, "two", devices=2)):
         assert code == 0, errors
     alike(rows(place, "two"), whole)
+
+
+def test_two_processes_divide_the_graphs(place, tmp_path):
+    for code, errors in map(ended, together(place, "graphs", spec="graphs")):
+        assert code == 0, errors
+    found = rows(place, "graphs", "citations")
+    alone = sweep(place / "graphs.toml", tmp_path).rows()
+    assert found.num_rows == 3 and found.equals(alone)
 
 
 @pytest.mark.parametrize("lost", [0, 1])

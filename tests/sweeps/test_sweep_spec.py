@@ -2,7 +2,8 @@ import pytest
 from sweeps.small_sweeps import CASE, SEARCH, small
 
 from jaxinv.errors import InputError
-from jaxinv.sweeps.spec import MOST_POINTS, Sweep, difference, read_spec
+from jaxinv.sweeps.folder import difference
+from jaxinv.sweeps.spec import MOST_POINTS, Sweep, read_spec
 
 
 def test_every_combination_is_a_point():
@@ -84,7 +85,7 @@ def test_a_file_says_the_same(tmp_path):
         defenses = ["none", "gaussian_noise:std=0.01"]
         checkpoint_s = 5
         [[cases]]
-        label = "digits"
+        name = "digits"
         data = "digits"
         target = "mlp"
         num_examples = 3

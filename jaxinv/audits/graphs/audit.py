@@ -22,8 +22,10 @@ from jaxinv.audits.graphs.record import record
 from jaxinv.audits.graphs.sources import source_of
 from jaxinv.audits.progress import Progress
 from jaxinv.errors import InputError
+from jaxinv.graph import Domain
 from jaxinv.interrupt import held_interrupt
 from jaxinv.models.graph_networks import build_graph_model
+from jaxinv.models.graph_networks.base import GraphModel
 
 
 @dataclass
@@ -51,9 +53,12 @@ def run_audit(
     tell = on_progress or (lambda progress: None)
     source = source_of(config)
     model = build_graph_model(config.model, source.spec, **config.network_options())
-    limits = config.limits()
-    local = config.local_training()
-    clients = Clients(model, noise=config.noise, float16=config.float16, local=local)
+    clients = Clients(
+        model,
+        noise=config.noise,
+        float16=config.float16,
+        local=config.local_training(),
+    )
     key_params, key_other, key_transit = jax.random.split(
         jax.random.key(config.seed), 3
     )
@@ -66,19 +71,7 @@ def run_audit(
         """The attack with the public parameters on an update by the sender's."""
         key = jax.random.fold_in(key_transit, index)
         update = clients(key, sender, source.graphs[index])
-        start = time.perf_counter()
-        try:
-            seen = observed(model, params, update, local)
-        except InputError as error:
-            # Such as an update that overflowed: this graph's bad luck.
-            return gave_up("observation", str(error)), time.perf_counter() - start
-        try:
-            found = grain(model, seen, domain=source.domain, limits=limits)
-        except InputError:
-            raise  # what was asked for is wrong, for every graph
-        except Exception as error:
-            found = gave_up("error", described(error))
-        return found, time.perf_counter() - start
+        return recovered(config, model, params, update, source.domain)
 
     done: list[dict[str, Any]] = []
     controls: list[dict[str, Any]] = []
@@ -106,3 +99,34 @@ def run_audit(
     if not done:
         raise KeyboardInterrupt
     return AuditResult(record(config, source, compile_s, done, controls))
+
+
+def recovered(
+    config: AuditConfig, model: GraphModel, params: Any, update: Any, domain: Domain
+) -> tuple[Recovered, float]:
+    """GRAIN on one update, and the seconds it took, compiling and all.
+
+    Args:
+      config: what the client does and where the attack gives up.
+      model: what is trained.
+      params: the public ones.
+      update: as it arrived.
+      domain: what the attacker is told of such graphs.
+
+    Raises:
+      InputError: what was asked for is wrong, for every graph. Whatever else goes
+        wrong is this graph's bad luck, and its result says so.
+    """
+    start = time.perf_counter()
+    try:
+        seen = observed(model, params, update, config.local_training())
+    except InputError as error:
+        # Such as an update that overflowed.
+        return gave_up("observation", str(error)), time.perf_counter() - start
+    try:
+        found = grain(model, seen, domain=domain, limits=config.limits())
+    except InputError:
+        raise
+    except Exception as error:
+        found = gave_up("error", described(error))
+    return found, time.perf_counter() - start

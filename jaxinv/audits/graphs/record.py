@@ -13,6 +13,10 @@ from jaxinv.audits.graphs.config import AuditConfig, MoleculesConfig
 from jaxinv.audits.graphs.sources import Source
 from jaxinv.audits.settings import settings
 
+TITLE = "GRAIN"
+PAPER = "after Drencheva et al., ICLR 2025, arXiv 2503.01838"
+"""Of the attack."""
+
 CERTIFICATES = ("unique", "ambiguous", "gave up")
 FAILED = ("error", "observation")
 """Stages at which a graph was not attacked to the end; see `failure`."""
@@ -42,8 +46,8 @@ def record(
         "case": config.case,
         "unit": config.unit,
         "attack": "grain",
-        "attack_title": "GRAIN",
-        "attack_paper": "after Drencheva et al., ICLR 2025, arXiv 2503.01838",
+        "attack_title": TITLE,
+        "attack_paper": PAPER,
         "model": config.model,
         "defense": _defense(config),
         "knowledge": [

@@ -8,7 +8,6 @@ result by its own score, and then the metrics compare.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import threading
 from collections.abc import Callable
@@ -20,8 +19,12 @@ import jax
 import numpy as np
 
 from jaxinv.audits.progress import Progress
-from jaxinv.audits.recommender.attacks import ATTACKS, build_attack
-from jaxinv.audits.recommender.clients import held_by_clients, simulated
+from jaxinv.audits.recommender.attacks import build_attack
+from jaxinv.audits.recommender.clients import (
+    held_by_clients,
+    received,
+    simulated,
+)
 from jaxinv.audits.recommender.config import AuditConfig
 from jaxinv.audits.recommender.judge import Judge, Judged, UserRatings
 from jaxinv.audits.recommender.record import record
@@ -30,10 +33,8 @@ from jaxinv.data.ratings import generated_ratings, load_ratings
 from jaxinv.federation import Clients, observed_steps
 from jaxinv.interrupt import held_interrupt
 from jaxinv.models.recommenders import Recommender, build_recommender
-from jaxinv.observation import Knowledge, Observation
 from jaxinv.precision import numerics
 from jaxinv.run import Runner
-from jaxinv.transit import in_transit
 
 _NUM_RECORDS = 10
 """Times that the host looks at an attack under way."""
@@ -89,7 +90,7 @@ def _run(config: AuditConfig, tell: Callable[[Progress], None]) -> AuditResult:
         sent, truth = jax.tree.map(
             lambda x: x[row], (clients.observed, clients.profiles)
         )
-        seen = _seen(config, jax.random.fold_in(key_transit, user), sent, truth.user)
+        seen = received(config, jax.random.fold_in(key_transit, user), sent, truth.user)
         key = jax.random.fold_in(key_attack, user)
         part = len(done)
 
@@ -137,31 +138,9 @@ def _run(config: AuditConfig, tell: Callable[[Progress], None]) -> AuditResult:
     return AuditResult(report, [judged.ratings for judged in done])
 
 
-def _seen(
-    config: AuditConfig, key: jax.Array, sent: Observation, users: jax.Array
-) -> Observation:
-    """What arrives of one client, and what the attacker is told besides."""
-    seen = in_transit(
-        key,
-        sent,
-        noise=config.noise,
-        every_row=config.all_items,
-        float16=config.float16,
-    )
-    granted = users if config.embedding == "known" else None
-    return dataclasses.replace(seen, known=Knowledge(users=granted))
-
-
 def _runner(config: AuditConfig, model: Recommender) -> tuple[Runner, int]:
     """The attack with its restarts, and how many they are."""
     assert config.attack is not None
-    options = dict(config.attack_options)
-    if ATTACKS[config.attack].loop:
-        options["embedding"] = config.embedding
-        if config.all_items:
-            options.setdefault("items", "all")
-        if config.iterations is not None:
-            options["num_steps"] = config.iterations
-    attack = build_attack(config.attack, model, **options)
+    attack = build_attack(config.attack, model, **config.search())
     num = config.restarts if attack.num_steps else 1
     return Runner(attack, num_restarts=num, num_records=_NUM_RECORDS), num

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinv.audits.recommender.config import AuditConfig
 from jaxinv.data.implicit import interactions
 from jaxinv.data.rating_grid import rating_grid
 from jaxinv.data.ratings import Group, Ratings, grouped
@@ -22,6 +24,8 @@ from jaxinv.federation import (
     train_together,
 )
 from jaxinv.models.recommenders import RatingScale, Recommender
+from jaxinv.observation import Knowledge, Observation
+from jaxinv.transit import in_transit
 
 INTERACTIONS = RatingScale(low=0.5, high=1.0, step=0.5, implicit=True)
 """0 and 1, in the units of the data as in a profile's; the grid is not read."""
@@ -79,6 +83,21 @@ def simulated(
         else:
             num = ratings.num_items
             yield group, observed_alone(key, model, group, num, steps, learning_rate)
+
+
+def received(
+    config: AuditConfig, key: jax.Array, sent: Observation, users: jax.Array
+) -> Observation:
+    """What arrives of one client, and what the attacker is told besides."""
+    seen = in_transit(
+        key,
+        sent,
+        noise=config.noise,
+        every_row=config.all_items,
+        float16=config.float16,
+    )
+    granted = users if config.embedding == "known" else None
+    return dataclasses.replace(seen, known=Knowledge(users=granted))
 
 
 def _everyone(

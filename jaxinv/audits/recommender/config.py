@@ -150,6 +150,17 @@ class AuditConfig:
         if self.iterations is not None and self.iterations < 1:
             raise InputError(f"iterations is {self.iterations!r}; expected >= 1")
 
+    def search(self) -> dict[str, Any]:
+        """Every option of the attack."""
+        options = dict(self.attack_options)
+        if self.attack is not None and ATTACKS[self.attack].loop:
+            options["embedding"] = self.embedding
+            if self.all_items:
+                options.setdefault("items", "all")
+            if self.iterations is not None:
+                options["num_steps"] = self.iterations
+        return options
+
     def command(self) -> str:
         """The shell command that repeats this audit."""
         return command("recommender", self, always=("model", "attack", "seed"))

@@ -69,6 +69,27 @@ _GRAPHS = Case(
     ),
 )
 
+
+def _sweep(*compared: Shown) -> Case:
+    return Case(
+        model="target",
+        numbers=(
+            _number("jobs", "jobs_done"),
+            _number("examples", "num_examples"),
+            _number("steps of all starts", "restart_iterations"),
+        ),
+        entries="lines",
+        unit="line",
+        key="name",
+        about=None,
+        compared=compared,
+    )
+
+
+_SWEEP_OF_GRAPHS = _sweep(
+    _number("exact, %", "exact", 1, 100), _number("GSM-1", "gsm1", 3)
+)
+
 CASES: dict[str, Case] = {
     "images": Case(
         model="target",
@@ -168,21 +189,13 @@ CASES: dict[str, Case] = {
             _number("best score", "score_best"),
         ),
     ),
-    "sweep": Case(
-        model="target",
-        numbers=(
-            _number("jobs", "jobs_done"),
-            _number("examples", "num_examples"),
-            _number("steps of all starts", "restart_iterations"),
-        ),
-        entries="lines",
-        unit="line",
-        key="name",
-        about=None,
-        compared=(
-            _number("mean PSNR, dB", "psnr", 1),
-            _number("singled out", "identified"),
-        ),
+    "sweep of images": _sweep(
+        _number("mean PSNR, dB", "psnr", 1), _number("singled out", "identified")
     ),
+    "sweep of recommender": _sweep(
+        _number("exact, %", "exact", 1, 100), _number("mean error", "mae")
+    ),
+    "sweep of molecules": _SWEEP_OF_GRAPHS,
+    "sweep of citations": _SWEEP_OF_GRAPHS,
 }
 """By what a record calls its case."""

@@ -13,7 +13,8 @@ from jaxinv.reports.folder import fresh_folder, jsonable, write_judged
 from jaxinv.reports.images.verdict import RATINGS, rate
 from jaxinv.reports.page import data_uri, render_page
 from jaxinv.reports.sweep import plot
-from jaxinv.reports.sweep.verdict import judge, levels, strongest, words
+from jaxinv.reports.sweep.measures import Measure, measure_of
+from jaxinv.reports.sweep.verdict import judge, levels, strongest
 from jaxinv.reports.table import Column
 from jaxinv.reports.verdict import Verdict
 
@@ -23,46 +24,14 @@ if TYPE_CHECKING:
 MOST_ROWS = 1000
 """In a table of the page; `report.json` has all lines, the Parquet files all rows."""
 
-SETTINGS = (
-    Column("case"),
-    Column("defence"),
-    Column("judged"),
-    Column("PSNR of the strongest, dB", "number", 2),
-    Column("which"),
-)
+OF_LINE = tuple(map(Column, ("case", "defence", "attack", "attacker", "options")))
 
-LINES = (
-    Column("case"),
-    Column("defence"),
-    Column("attack"),
-    Column("attacker"),
-    Column("options"),
-    Column("examples", "number", 0),
-    Column("PSNR, dB", "number", 2),
-    Column("from", "number", 2),
-    Column("to", "number", 2),
-    Column("best", "number", 2),
-    Column("SSIM", "number", 3),
-    Column("singled out", "number", 0),
-    Column("labels right, %", "number", 0),
-    Column("diverged", "number", 0),
-    Column("gave up", "number", 0),
-)
-
-EXAMPLES = (
+OF_ROW = (
     Column("job", "number", 0),
-    Column("case"),
-    Column("defence"),
-    Column("attack"),
-    Column("attacker"),
+    *map(Column, ("case", "defence", "attack", "attacker")),
     Column("seed", "number", 0),
-    Column("example", "number", 0),
+    Column("index", "number", 0),
     Column("judged"),
-    Column("PSNR, dB", "number", 2),
-    Column("SSIM", "number", 3),
-    Column("rank", "number", 0),
-    Column("score", "number"),
-    Column("status"),
 )
 
 
@@ -85,25 +54,48 @@ def write_report(result: Swept, out: str | os.PathLike[str]) -> Path:
 def render(result: Swept, verdict: Verdict) -> str:
     """The page, as text; see `page.html.j2` for what it says."""
     report, rows = jsonable(result.report), jsonable(result.rows)
-    found = levels(report)
-    best = strongest(report)
+    measure = measure_of(report)
+    found, best = levels(report), strongest(report)
     settings = [
-        (*key, words(level), best[key]["psnr"], _by(best[key]))
+        (*key, measure.words[level], measure.value.of(best[key]), _by(best[key]))
         for key, level in found.items()
     ]
+    value, searched = measure.value.column, any("score" in row for row in rows)
     return render_page(
         "sweep/page.html.j2",
         report=report,
         verdict=verdict,
+        measure=measure,
+        value=value.title,
         settings_figure=both(partial(plot.settings_svg, report)),
-        scores_figure=both(partial(plot.scores_svg, rows)),
-        settings_columns=SETTINGS,
+        scores_figure=both(partial(plot.scores_svg, report, rows)),
+        searched=searched,
+        settings_columns=(
+            Column("case"),
+            Column("defence"),
+            Column("judged"),
+            value._replace(title=f"{value.title} of the strongest"),
+            Column("which"),
+        ),
         settings_rows=settings[:MOST_ROWS],
         num_settings=len(settings),
-        line_columns=LINES,
-        line_rows=[_line(line) for line in report["lines"][:MOST_ROWS]],
-        example_columns=EXAMPLES,
-        example_rows=[_example(row) for row in rows[:MOST_ROWS]],
+        line_columns=(
+            *OF_LINE,
+            Column("examples", "number", 0),
+            value,
+            value._replace(title="from"),
+            value._replace(title="to"),
+            *(shown.column for shown in measure.of_line),
+            Column("ended"),
+        ),
+        line_rows=[_line(measure, line) for line in report["lines"][:MOST_ROWS]],
+        example_columns=(
+            *OF_ROW,
+            *(shown.column for shown in measure.of_row),
+            *([Column("score", "number")] if searched else []),
+            Column("status"),
+        ),
+        example_rows=[_example(measure, row) for row in rows[:MOST_ROWS]],
         num_rows=len(rows),
         gallery=[_card(row) for row in result.pictures if row["true"]],
     )
@@ -113,32 +105,27 @@ def _by(line: Mapping[str, Any]) -> str:
     return ", ".join([line["attack"], line["attacker"], *line["varied"]])
 
 
-def _line(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    low, high = line["psnr_interval"] or (None, None)
+def _line(measure: Measure, line: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
-        line["case"],
-        line["defense"],
-        line["attack"],
-        line["attacker"],
+        *(line[n] for n in ("case", "defense", "attack", "attacker")),
         ", ".join(line["varied"]) or "as given",
         line["examples"],
-        line["psnr"],
-        low,
-        high,
-        line["psnr_best"],
-        line["ssim"],
-        line["identified"],
-        100 * line["labels"],
-        line["diverged"],
-        line["gave_up"],
+        measure.value.of(line),
+        *(measure.interval(line) or (None, None)),
+        *(shown.of(line) for shown in measure.of_line),
+        ", ".join(f"{number} {name}" for name, number in line["statuses"].items()),
     )
 
 
-def _example(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _example(measure: Measure, row: Mapping[str, Any]) -> tuple[Any, ...]:
     names = ("job", "case", "defense", "attack", "attacker", "seed", "index")
-    numbers = ("psnr", "ssim", "rank", "score", "status")
-    judged = RATINGS[rate(row)]
-    return (*(row[n] for n in names), judged, *(row[n] for n in numbers))
+    return (
+        *(row[n] for n in names),
+        measure.rating(row),
+        *(shown.of(row) for shown in measure.of_row),
+        *([row["score"]] if "score" in row else []),
+        row["status"],
+    )
 
 
 def _card(row: Mapping[str, Any]) -> dict[str, Any]:

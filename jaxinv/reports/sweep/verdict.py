@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxinv.reports.images.verdict import LUCK, luck, rate
+from jaxinv.reports.images.verdict import LUCK, luck
+from jaxinv.reports.sweep.measures import LEVELS, measure_of
 from jaxinv.reports.verdict import Verdict, count
-
-_LEVELS = ("exact", "recognisable", "traces", "identified", "nothing")
-_WORDS = {
-    "exact": "practically exact",
-    "recognisable": "recognisable",
-    "traces": "partly recovered",
-    "identified": "singled out only",
-    "nothing": "little or nothing",
-}
 
 
 def strongest(report: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """By case and defence the line of the highest mean PSNR."""
+    """By case and defence the line whose measure is highest in the mean."""
+    measure = measure_of(report)
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for line in report["lines"]:
         key = line["case"], line["defense"]
-        if key not in found or _psnr(line) > _psnr(found[key]):
+        if key not in found or measure.best(line) > measure.best(found[key]):
             found[key] = line
     return found
 
@@ -34,21 +27,16 @@ def levels(report: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     A line whose pictures are no better than traces, yet single out more originals than
     luck does in as many lines (Bonferroni), is "identified".
     """
-    lines = report["lines"]
+    lines, measure = report["lines"], measure_of(report)
     found: dict[tuple[str, str], str] = {}
     for line in lines:
         key = line["case"], line["defense"]
-        level = rate(line)
-        if level == "nothing" and line["identified"]:
+        level = measure.level(line)
+        if level == "nothing" and line.get("identified"):
             by_luck = luck(line["identified"], line["examples"], line["chance"])
             level = "identified" if by_luck < LUCK / len(lines) else level
-        found[key] = min(found.get(key, level), level, key=_LEVELS.index)
+        found[key] = min(found.get(key, level), level, key=LEVELS.index)
     return found
-
-
-def words(level: str) -> str:
-    """A level as a person would say it."""
-    return _WORDS[level]
 
 
 def judge(report: Mapping[str, Any]) -> Verdict:
@@ -59,19 +47,17 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     details = list(_details(report, found))
     seen = sum(level in ("exact", "recognisable") for level in found.values())
     settings = count(len(found), "setting")
-    worst = min(found.values(), key=_LEVELS.index)
+    worst = min(found.values(), key=LEVELS.index)
+    says = measure_of(report).says
     if seen:
         of = "the one setting" if len(found) == 1 else f"{seen} of {settings}"
-        headline = f"In {of} these attacks recover images that a person recognises."
+        headline = f"In {of} these attacks {says['seen']}."
     elif worst == "traces":
-        headline = f"These attacks recover images in part, in none of {settings} more."
+        headline = f"These attacks {says['traces']}, in none of {settings} more."
     elif worst == "identified":
-        headline = (
-            "These attacks recover nothing a person recognises, but enough to single "
-            "out the originals."
-        )
+        headline = f"These attacks {says['identified']}."
     else:
-        headline = f"These attacks recover little or nothing in {settings}."
+        headline = f"These attacks {says['nothing']} in {settings}."
     return Verdict(worst, headline, tuple(details))
 
 
@@ -81,7 +67,7 @@ def _details(report: Mapping[str, Any], found: Mapping[tuple[str, str], str]):
             f"The sweep was stopped: {report['jobs_done']} of {report['jobs']} jobs "
             "are in here, and the same command goes on."
         )
-    cases = {case for case, _ in found}
+    measure, cases = measure_of(report), {case for case, _ in found}
     for (case, defense), line in strongest(report).items():
         level = found[case, defense]
         if level in ("exact", "recognisable") and len(found) <= 8:
@@ -89,9 +75,6 @@ def _details(report: Mapping[str, Any], found: Mapping[tuple[str, str], str]):
             what = "Without a defence" if defense == "none" else f"Under {defense}"
             yield (
                 f"{where}{what[0].lower() if where else what[0]}{what[1:]}: "
-                f"{line['psnr']:.1f} dB by {line['attack']}, {line['attacker']}."
+                f"{measure.phrase.format(measure.best(line))} by {line['attack']}, "
+                f"{line['attacker']}."
             )
-
-
-def _psnr(line: Mapping[str, Any]) -> float:
-    return float("-inf") if line["psnr"] is None else line["psnr"]
