@@ -28,3 +28,15 @@ def nearest(name: object, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"expected one of {', '.join(names)}" if names else "there are none"
+
+
+def tamed(message: object, most: int = 600) -> str:
+    """A message that repeats what a file holds, which may be long or steer a terminal.
+
+    Args:
+      message: such as an `InputError`.
+      most: characters that are kept.
+    """
+    text = str(message)
+    text = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -9,8 +9,6 @@ from collections import Counter
 
 import networkx
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import shortest_path
 
 from jaxinv.errors import InputError
 from jaxinv.graph import Graph, real
@@ -77,6 +75,10 @@ class Different:
 
     def add(self, adjacency: np.ndarray) -> bool:
         """Whether no graph added before is isomorphic to this one `[n, n]`."""
+        # Here since SciPy takes a third of a second to import.
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import shortest_path
+
         n = len(self.colour)
         # Refinement alone does not tell a ring from two of half its size.
         far = shortest_path(csr_array(adjacency), unweighted=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxinv.attacks.base import Reconstruction, Status
 from jaxinv.halving import Halving
+from jaxinv.history import NOWHERE, History, Spread
 from jaxinv.observation import Observation
 from jaxinv.program import Program
 
@@ -35,6 +36,8 @@ class Run(NamedTuple):
     """Wall time without compilation."""
     interrupted: bool
     """Whether the user stopped it."""
+    spread: Spread = NOWHERE
+    """Of all starts' scores at each record."""
 
     @property
     def restart_iterations(self) -> int:
@@ -51,21 +54,32 @@ class Population:
         observation: Observation,
         keys: jax.Array,
         options: dict[str, np.ndarray],
+        ends: list[int],
         keep: int,
     ) -> None:
+        """Takes the starts, none of which has begun.
+
+        Args:
+          program: compiled for some of them.
+          observation: what they attack.
+          keys: `[n]`, one for each.
+          options: arrays `[n]` by name of a hyper-parameter.
+          ends: numbers of steps at which the host looks, ascending; the last ends it.
+          keep: how many reconstructions to keep.
+        """
         self._program, self._observation = program, observation
+        self._seen = jax.device_put(observation, program.shared)
         self._starts, self._keep = (keys, options), keep
         num = len(keys)
         self.scores = np.full(num, np.inf)
         self.statuses = np.full(num, int(Status.INTERRUPTED), np.int32)
         self.steps_taken = np.zeros(num, np.int64)
-        self._curve: dict[int, float] = {}
+        self._ends, self._history = ends, History(num, ends)
         self._kept: list[tuple[float, int, Reconstruction]] = []
 
     def run(
         self,
         group: np.ndarray,
-        ends: list[int],
         halving: Halving | None,
         record: Callable[[int, float], bool],
     ) -> None:
@@ -73,41 +87,43 @@ class Population:
 
         Args:
           group: `[n]` indices of the starts.
-          ends: numbers of steps at which the host looks, ascending; the last ends it.
           halving: which of the group are dropped on the way.
           record: told (mean steps, best score); True stops.
         """
-        program, done = self._program, 0
+        program, ends, done = self._program, self._ends, 0
         rungs = set() if halving is None else set(halving.rungs(ends[-1]))
         batches = [
-            (ids, program.init(self._observation, self._filled(ids)))
+            (ids, program.init(self._seen, self._filled(ids)))
             for ids in _split(group, program.chunk)
         ]
         for end in ends:
-            count = jnp.asarray(end - done, jnp.int32)
+            count = jax.device_put(np.int32(end - done), program.shared)
             # All are sent off before the first score is waited for.
             advanced = [
-                (ids, *program.advance(self._observation, states, count))
+                (ids, *program.advance(self._seen, states, count))
                 for ids, states in batches
             ]
             batches = [(ids, states) for ids, states, _ in advanced]
-            for ids, _, scores in advanced:
+            for ids, states, scores in advanced:
+                # Fetched together, so that the host waits once.
+                noted = getattr(states[1], "diverged", np.zeros(len(ids), bool))
+                scores, diverged = jax.device_get((scores, noted))
                 self.scores[ids] = _losing_nan(scores)[: len(ids)]
                 self.steps_taken[ids] = end
+                self._history.note(end, ids, self.scores[ids], diverged[: len(ids)])
             done = end
-            best = min(self.scores[ids].min() for ids, _ in batches)
-            self._curve[end] = min(best, self._curve.get(end, np.inf))
             if record(int(self.steps_taken.mean()), float(self.scores.min())):
                 break
             if halving is not None and end in rungs:
                 batches = self._survivors(batches, halving)
         for ids, states in batches:
-            self._finish(ids, program.finish(self._observation, states))
+            self._finish(ids, program.finish(self._seen, states))
 
     def _filled(self, ids: np.ndarray) -> Any:
         """Keys and options of some starts, the last one repeated to fill the batch."""
         ids = np.pad(ids, (0, self._program.chunk - len(ids)), mode="edge")
-        return jax.tree.map(lambda x: jnp.asarray(x[ids]), self._starts)
+        starts = jax.tree.map(lambda x: x[ids], self._starts)
+        return jax.device_put(starts, self._program.divided)
 
     def _survivors(self, batches: list[Any], halving: Halving) -> list[Any]:
         ids = np.concatenate([ids for ids, _ in batches])
@@ -127,6 +143,7 @@ class Population:
         for part in _split(chosen, chunk):
             filled = np.pad(rows[part], (0, chunk - len(part)), mode="edge")
             states = jax.tree.map(lambda x, f=filled: x[f], together)
+            states = jax.device_put(states, self._program.divided)
             regrouped.append((ids[part], states))
         return regrouped
 
@@ -166,13 +183,8 @@ class Population:
         }
         score = np.asarray(score, winner.score.dtype)
         found = dataclasses.replace(winner, score=score, status=status, stats=stats)
-        return Run(
-            found,
-            np.array(sorted(self._curve), np.int64),
-            np.array([self._curve[step] for step in sorted(self._curve)], np.float64),
-            seconds,
-            interrupted,
-        )
+        steps, best = self._history.best()
+        return Run(found, steps, best, seconds, interrupted, self._history.spread())
 
 
 def _split(ids: np.ndarray, size: int) -> list[np.ndarray]:

@@ -36,6 +36,10 @@ class Program(NamedTuple):
     """Shapes of what `init` returns."""
     found: Reconstruction
     """Shapes of one start's reconstruction."""
+    divided: NamedSharding | None
+    """How keys, options and states lie on the devices; None is the default device."""
+    shared: NamedSharding | None
+    """How the observation and the count do."""
 
 
 def compile_program(
@@ -170,6 +174,8 @@ def compile_program(
         sum(x.size * x.dtype.itemsize for x in leaves),
         states,
         found,
+        divided,
+        shared,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxinv.attacks.base import Attack
 from jaxinv.errors import InputError
@@ -33,6 +34,9 @@ from jaxinv.program import Program, compile_program
 
 class Runner:
     """An attack compiled for observations of one shape.
+
+    Where this process has several devices, all of them advance starts, each its own
+    share; a single start stays on one, and so does all within `jax.default_device`.
 
     Attributes:
       compile_s: seconds spent tracing and compiling, all shapes together.
@@ -56,8 +60,8 @@ class Runner:
         attack: of one start; or, with `options`, what makes one: `(**options)`.
         num_restarts: how many starts. The program is compiled for `chunk` of them and
           serves any number; the last batch is filled up with starts that are dropped.
-        chunk: starts that advance together; None takes as many as the device likes
-          (`jaxinv.memory`).
+        chunk: starts that advance together, on all devices; None takes as many as they
+          like (`jaxinv.memory`).
         num_records: into how many parts a run is cut; the host sees each end.
         keep: how many reconstructions to keep, the best first.
         options: arrays `[num_restarts]`, by name of a hyper-parameter: each start has
@@ -127,6 +131,7 @@ class Runner:
                     chunk=self._wanted,
                     precision=self._precision,
                     certifies=self._certifies,
+                    mesh=_local_mesh(min(self._num, self._wanted or self._num)),
                 )
             self.compile_s += time.perf_counter() - start
         self.chunk = self._compiled[shape].chunk
@@ -157,7 +162,9 @@ class Runner:
             observation = widened(self._precision, observation)
             began = time.perf_counter()
             keys = jax.random.split(key, self._num)
-            starts = Population(program, observation, keys, self._options, self._keep)
+            starts = Population(
+                program, observation, keys, self._options, self._ends, self._keep
+            )
             with held as asked:
 
                 def record(steps: int, score: float) -> bool:
@@ -173,9 +180,18 @@ class Runner:
                     size = max(size, states_at_once(program.state_bytes))
                 for low in range(0, self._num, size):
                     group = np.arange(low, min(low + size, self._num))
-                    starts.run(group, self._ends, self._halving, record)
+                    starts.run(group, self._halving, record)
                     if asked.is_set():
                         break
                 interrupted = asked.is_set()
             seconds = time.perf_counter() - began
-        return starts.result(self.num_steps, seconds, interrupted)
+            return starts.result(self.num_steps, seconds, interrupted)
+
+
+def _local_mesh(most: int) -> Mesh | None:
+    """Some of this process's devices; None where one is to do it all."""
+    devices = jax.local_devices()[:most]
+    chosen = jax.config.jax_default_device  # pyright: ignore
+    if len(devices) < 2 or chosen is not None:
+        return None
+    return Mesh(np.array(devices), ("starts",))

@@ -1,10 +1,11 @@
 """Folders of runs as audits leave them, one for each case, with hostile names."""
 
+from fake_flower import fake_federation
 from fake_graphs import fake_citations, fake_molecules
 from fake_sweeps import fake_other, fake_swept
 from fakes import NASTY, example, fake_rated, fake_result, rater
 
-from jaxinv.reports import graphs, images, recommender, sweep
+from jaxinv.reports import flower, graphs, images, recommender, sweep
 from jaxinv.reports.folder import fresh_folder, write_judged
 from jaxinv.reports.verdict import Verdict
 
@@ -78,6 +79,8 @@ def write_run(case, out, seed=0):
         return graphs.write_report(fake_citations(), out).parent
     if case == "sweep of images":
         return sweep.write_report(fake_swept(seed=seed), out).parent
+    if case == "flower":
+        return flower.write_report(fake_federation(seed=seed), out).parent
     if case.startswith("sweep of "):
         other = fake_other(case.removeprefix("sweep of "), seed)
         return sweep.write_report(other, out).parent

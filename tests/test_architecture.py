@@ -27,7 +27,7 @@ FLOORS = [
     {"matching", "priors", "space", "rounds"},
     {"objective"},
     {"attacks"},
-    {"precision", "halving", "hardening"},
+    {"precision", "halving", "history", "hardening"},
     {"client", "federation", "transit"},
     {"program"},
     {"population"},

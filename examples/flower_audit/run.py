@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -55,14 +56,22 @@ def main(argv: Sequence[str]) -> int:
         out = check_folder(args.out).resolve()
     except InputError as error:
         parser.error(str(error))
-    for old in [*out.glob("round-*-node-*.json"), *out.glob("report.json")]:
+    for old in out.glob("run-*.jsonl"):
         old.unlink()
     with tempfile.TemporaryDirectory() as home:
         code = _federation(Path(home), out, args)
     if code:
         print(f"run.py: the federation failed; see {out}/*.log", file=sys.stderr)
         return 1
+    # Here since it takes seconds to import, and is needed when all is over.
+    from jaxinv.flower import write_report
+
+    words = ["python", "examples/flower_audit/run.py"]
+    words += ["--rounds", str(args.rounds), "--epsilon", str(args.epsilon)]
+    page = write_report(out, command=shlex.join([*words, "--out", args.out]))
     _print(out)
+    console = Console()
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
@@ -117,7 +126,7 @@ def _federation(home: Path, out: Path, args: argparse.Namespace) -> int:
             configuration,
         )
         try:
-            return run.wait(timeout=600) or not (out / "report.json").exists()
+            return run.wait(timeout=600) or not any(out.glob("run-*-server.jsonl"))
         except subprocess.TimeoutExpired:
             return 1
 
@@ -167,30 +176,24 @@ def _wait_for(port: int, server: subprocess.Popen, seconds: float = 60) -> None:
 
 def _print(out: Path) -> None:
     """What the server and the clients wrote down, side by side."""
-    seen = json.loads((out / "report.json").read_text("utf-8"))["entries"]
-    own = {}
-    for path in out.glob("round-*-node-*.json"):
-        for entry in json.loads(path.read_text("utf-8"))["entries"]:
-            own[entry["round"], entry["node"]] = entry
-    nodes = sorted({entry["node"] for entry in seen})
+    report = json.loads((out / "report.json").read_text("utf-8"))
     table = Table(title="What each round leaked")
     for title in "round", "client", "score", "status", "images, dB":
         table.add_column(title, no_wrap=True)
     for title in "identified", "seconds":
         table.add_column(title, justify="right", no_wrap=True)
-    for entry in sorted(seen, key=lambda e: (e["round"], e["node"])):
-        client = own.get((entry["round"], entry["node"]), {})
-        psnr = client.get("psnr")
-        identified = client.get("identified")
-        score = entry["score"]
+    for reply in report["replies"]:
+        seen, own = reply["server"] or {}, reply["client"] or {}
+        score, identified = seen.get("score"), reply.get("identified")
+        psnr = reply.get("psnr") or [None]
         table.add_row(
-            str(entry["round"]),
-            str(nodes.index(entry["node"])),
+            str(reply["round"]),
+            str(report["clients"].index(reply["node"])),
             "n/a" if score is None else f"{score:.2g}",
-            entry["status"],
-            " ".join("n/a" if p is None else f"{p:.0f}" for p in psnr or [None]),
+            seen.get("status", "n/a"),
+            " ".join("n/a" if p is None else f"{p:.0f}" for p in psnr),
             "n/a" if identified is None else f"{identified:.0%}",
-            f"{entry['seconds']:.1f} + {client.get('seconds', 0):.1f}",
+            f"{seen.get('seconds', 0):.1f} + {own.get('seconds', 0):.1f}",
         )
     console = Console()
     console.print(table)
@@ -201,7 +204,6 @@ def _print(out: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Reports: {out}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

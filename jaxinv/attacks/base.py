@@ -63,7 +63,9 @@ class Attack(NamedTuple):
     init: Callable[[jax.Array, Observation], Any]
     """`(key, observation) -> state`; the key is consumed."""
     step: Callable[[Observation, Any], tuple[Any, dict[str, jax.Array]]]
-    """`(observation, state) -> (state, info)`; info holds scalars worth plotting."""
+    """`(observation, state) -> (state, info)`; info holds scalars worth plotting, the
+    attacker's "score" among them. A state that keeps the best point beyond a NaN says
+    so in a field `diverged`, `[]` bool; a run counts those starts."""
     finish: Callable[[Observation, Any], Reconstruction]
     """`(observation, state) -> Reconstruction`; may be called at any time."""
     num_steps: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 _MANY = 10_000
 """Values whose mean is normal for every purpose here."""
@@ -32,7 +32,9 @@ def interval(values: Sequence[float], *, level: float = 0.95) -> list[float] | N
         return None
     if found.size > _MANY:
         # As the bootstrap would have it, without 2,000 times the memory.
-        half = norm.ppf((1 + level) / 2) * found.std(ddof=1) / found.size**0.5
+        half = (
+            NormalDist().inv_cdf((1 + level) / 2) * found.std(ddof=1) / found.size**0.5
+        )
         return [float(found.mean() - half), float(found.mean() + half)]
     rng = np.random.default_rng(0)
     means = found[rng.integers(found.size, size=(2000, found.size))].mean(1)

@@ -4,6 +4,7 @@ Shapes and element types are taken from the `.npy` headers inside the archive an
 checked before any array is allocated, so a small file cannot claim a large memory.
 """
 
+import errno
 import math
 import tokenize
 import warnings
@@ -46,7 +47,10 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except InputError:
         raise
-    except _DAMAGED as error:
+    except (OSError, *_DAMAGED) as error:
+        # An offset below zero ends in EINVAL; of the rest the system knows more.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"not a readable .npz archive ({reason})") from error
 

@@ -17,7 +17,7 @@ from jaxinv.data.folder import centre_square, read_folder
 from jaxinv.data.idx import find_idx, read_idx
 from jaxinv.data.npz import read_npz
 from jaxinv.data.photos import read_photos
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, tamed
 
 ACCEPTED = (
     "a .npz with x and y, a folder of images, CIFAR-10 batches (python or binary) "
@@ -95,7 +95,7 @@ def load_images(
         x, y = _check_pixels(x, size), _check_labels(y, len(x))
         names = tuple(_printable(name) for name in _name_classes(y, names))
     except InputError as error:
-        raise InputError(f"path {str(where)!r}: {error}") from error
+        raise InputError(f"path {str(where)!r}: {tamed(error)}") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(

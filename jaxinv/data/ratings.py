@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxinv.data.archive import array, header, names, open_archive
 from jaxinv.data.bounded import check_bytes, read_bytes
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, tamed
 
 # Names of a column, as MovieLens's files and their kin have them.
 COLUMNS = {
@@ -74,7 +74,7 @@ def load_ratings(path: Path) -> Ratings:
     try:
         return _checked(readers[path.suffix.lower()](path), path.name)
     except InputError as error:
-        raise InputError(f"{path.name}: {error}") from None
+        raise InputError(f"{path.name}: {tamed(error)}") from None
 
 
 def generated_ratings(

@@ -22,3 +22,12 @@ from jaxinv.flower.record import Entry as Entry
 from jaxinv.flower.strategy import AuditedStrategy as AuditedStrategy
 
 del _flwr
+
+
+def __getattr__(name: str) -> object:
+    # A client draws no page, and Flower starts a process for each of its messages.
+    if name == "write_report":
+        from jaxinv.flower.report import write_report
+
+        return write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

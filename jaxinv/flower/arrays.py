@@ -10,20 +10,32 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, RecordDict
 
 from jaxinv.data.bounded import check_bytes
 from jaxinv.errors import InputError
 from jaxinv.target import Params
 
+_Record = TypeVar("_Record")
+
 ToParams = Callable[[dict[str, np.ndarray]], Params]
 """`(arrays by name, in the record's order) -> params`, `Variables` where the model has
 more than what is trained. It may raise `InputError`."""
+
+
+def record_of(content: RecordDict, name: str, kind: type[_Record]) -> _Record | None:
+    """The record of that name and kind in a message, or None.
+
+    `content.array_records` and the like say the same and walk through all records.
+    """
+    found = content.get(name)
+    return found if isinstance(found, kind) else None
 
 
 def read_arrays(
@@ -107,7 +119,17 @@ def _header(name: str, stream: io.BytesIO) -> tuple[tuple[int, ...], Any]:
     }
     try:
         shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
-    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+    # Python's own parser reads the header, and runs out of stack on a deep one.
+    except (
+        ValueError,
+        KeyError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        tokenize.TokenError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"array {name!r} is not readable ({reason}); expected a NumPy array"

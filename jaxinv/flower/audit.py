@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from jaxinv.attacks.base import Attack, AttackFn, Reconstruction, closed_form
 from jaxinv.errors import InputError
-from jaxinv.flower.arrays import ToParams, read_arrays
+from jaxinv.flower.arrays import ToParams, read_arrays, record_of
 from jaxinv.local_training import LocalTraining
 from jaxinv.observation import SENT, observe
 from jaxinv.options import check_choice, check_positive
@@ -38,6 +38,12 @@ class Audit:
 
     One value serves all rounds and clients: its program is compiled once for each
     number of examples.
+
+    Attributes:
+      name: of the attack.
+      settings: for the report.
+      knowledge: what the attacker is granted, as observations name it.
+      spec, arrays, metrics: as they were given.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class Audit:
         metrics: str = "metrics",
         weighted_by: str = "num-examples",
         seed: int = 0,
+        name: str | None = None,
     ) -> None:
         """Args.
 
@@ -76,6 +83,7 @@ class Audit:
         metrics: name of the `MetricRecord` in the replies.
         weighted_by: name of N in that record.
         seed: of the attack's starts.
+        name: of the attack, for the report; None takes the function's that made it.
 
         Raises:
           InputError: an argument is out of range.
@@ -110,6 +118,20 @@ class Audit:
             weighted_by,
         )
         self._key = jax.random.key(seed)
+        self.name = _name_of(attack) if name is None else name
+        self.settings: dict[str, Any] = {
+            "attack": self.name,
+            "restarts": num_restarts,
+            "iterations": made.num_steps,
+            "sent": sent,
+            "local training": None if local_training is None else repr(local_training),
+            "examples of a client": num_examples
+            or f"as it says, at most {max_examples}",
+            "inputs": list(spec.shape),
+            "classes": spec.num_classes,
+            "seed": seed,
+        }
+        self.knowledge = [] if local_training is None else ["local_training"]
 
     def __call__(
         self,
@@ -157,8 +179,8 @@ class Audit:
     def _examples(self, reply: RecordDict) -> int:
         if self._num is not None:
             return self._num
-        record = reply.metric_records.get(self.metrics, {})
-        found = record.get(self._weighted_by)
+        record = record_of(reply, self.metrics, MetricRecord)
+        found = None if record is None else record.get(self._weighted_by)
         if not isinstance(found, (int, float)) or found != found or found % 1 != 0:
             raise InputError(
                 f"{self._weighted_by} of the reply's {self.metrics!r} is {found!r}; "
@@ -172,13 +194,19 @@ class Audit:
         return int(found)
 
 
+def _name_of(attack: Attack | AttackFn) -> str:
+    """The function whose inside the attack is: `linear_layer.<locals>.run`."""
+    inner = attack.finish if isinstance(attack, Attack) else attack
+    return getattr(inner, "__qualname__", type(inner).__name__).split(".")[0]
+
+
 def _record(content: RecordDict, name: str) -> ArrayRecord:
     """The arrays of a reply.
 
     Raises:
       InputError: there are none of this name.
     """
-    found = content.array_records.get(name)
+    found = record_of(content, name, ArrayRecord)
     if found is None:
         names = ", ".join(content.array_records) or "none"
         raise InputError(f"returned is {name!r}; the reply holds {names}")

@@ -23,6 +23,8 @@ class Judgement(NamedTuple):
     identified: float
     """The share of guesses that are nearer their original than any other image of the
     pool; NaN where the pool holds one image alone."""
+    chance: float
+    """That share by guessing: one over the images of the pool."""
 
 
 def judge(
@@ -48,9 +50,11 @@ def judge(
         )
     others = true[:0] if pool is None else jnp.asarray(pool)
     psnr, ssim, rank = _compared(spec, true, jnp.asarray(found.inputs), others)
-    alone = len(true) + len(others) == 1
-    identified = float("nan") if alone else float(np.mean(np.asarray(rank) == 0))
-    return Judgement(np.asarray(psnr).tolist(), np.asarray(ssim).tolist(), identified)
+    num = len(true) + len(others)
+    share = float("nan") if num == 1 else float(np.mean(np.asarray(rank) == 0))
+    return Judgement(
+        np.asarray(psnr).tolist(), np.asarray(ssim).tolist(), share, 1 / num
+    )
 
 
 def _compared(spec: Spec, true: jax.Array, found: jax.Array, others: jax.Array):

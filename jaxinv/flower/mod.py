@@ -15,10 +15,11 @@ import os
 import time
 from collections.abc import Callable
 from logging import INFO, WARNING
-from pathlib import Path
 from typing import Any
 
 from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
     Context,
     Error,
     Message,
@@ -31,15 +32,11 @@ from flwr.common.constant import ErrorCode
 from flwr.common.logger import log
 
 from jaxinv.errors import InputError
+from jaxinv.flower.arrays import record_of
 from jaxinv.flower.audit import Audit
+from jaxinv.flower.journal import note
 from jaxinv.flower.judge import judge
-from jaxinv.flower.record import (
-    FAILED,
-    Entry,
-    attempted,
-    reason_of,
-    write_entries,
-)
+from jaxinv.flower.record import FAILED, Entry, attempted, reason_of
 from jaxinv.reports.folder import check_folder
 from jaxinv.target import Batch
 
@@ -76,7 +73,8 @@ def audit_mod(
         fails. None always sends.
       attach: whether to add `PSNR` and `IDENTIFIED` to the reply's metrics. They tell
         the server how well such an attack works.
-      out: folder for `round-R-node-N.json`; nothing that was recovered is written.
+      out: folder for `run-R-node-N.jsonl`, which `write_report` reads; nothing that
+        was recovered is written.
       on_entry: is told every entry.
 
     Returns:
@@ -94,6 +92,7 @@ def audit_mod(
     if refuse_above is not None and (isinstance(refuse_above, bool) or not is_number):
         raise InputError(f"refuse_above is {refuse_above!r}; expected dB or None")
     folder = None if out is None else check_folder(out)
+    knowledge = ["labels"] if labels_known else []
 
     def mod(
         message: Message, context: Context, call_next: ClientAppCallable
@@ -102,7 +101,7 @@ def audit_mod(
             return call_next(message, context)
         server_round, node = round_of(message), context.node_id
         # The client may change the record it was given while it trains.
-        record = message.content.array_records.get(audit.arrays)
+        record = record_of(message.content, audit.arrays, ArrayRecord)
         before = None if record is None else dict(record)
         reply = call_next(message, context)
         if reply.has_error():
@@ -126,7 +125,15 @@ def audit_mod(
                 server_round, node, FAILED, seconds=seconds, reason=reason_of(error)
             )
         entry = _refused(entry, refuse_above)
-        _tell(entry, folder, on_entry)
+        _log(entry)
+        try:
+            if folder is not None:
+                run, who = message.metadata.run_id, f"node-{node}"
+                note(folder, run, who, entry, audit, knowledge)
+            if on_entry is not None:
+                on_entry(entry)
+        except Exception as error:
+            log(WARNING, "audit_mod: an entry is lost: %s", reason_of(error))
         if entry.refused:
             error = Error(ErrorCode.MOD_FAILED_PRECONDITION, entry.reason)
             return Message(error, reply_to=message)
@@ -139,10 +146,11 @@ def audit_mod(
 
 def round_of(message: Message) -> int:
     """The number of the round that a strategy wrote into its message, or 0."""
-    for record in message.content.config_records.values():
-        found = record.get("server-round")
-        if isinstance(found, int):
-            return found
+    for record in message.content.values():
+        if isinstance(record, ConfigRecord):
+            found = record.get("server-round")
+            if isinstance(found, int):
+                return found
     group = message.metadata.group_id or ""
     return int(group) if group.isdecimal() and len(group) < 10 else 0
 
@@ -164,26 +172,10 @@ def _refused(entry: Entry, above: float | None) -> Entry:
     return entry
 
 
-def _tell(
-    entry: Entry, folder: Path | None, on_entry: Callable[[Entry], None] | None
-) -> None:
+def _log(entry: Entry) -> None:
     shown = "" if entry.psnr is None else f", best example {entry.worst():.1f} dB"
-    level = WARNING if entry.reason else INFO
-    log(
-        level,
-        "audit_mod: %s%s%s",
-        entry.status,
-        shown,
-        entry.reason and "; " + entry.reason,
-    )
-    try:
-        if folder is not None:
-            name = f"round-{entry.round}-node-{entry.node}.json"
-            write_entries(folder / name, [entry])
-        if on_entry is not None:
-            on_entry(entry)
-    except Exception as error:
-        log(WARNING, "audit_mod: an entry is lost: %s", reason_of(error))
+    shown += entry.reason and f"; {entry.reason}"
+    log(WARNING if entry.reason else INFO, "audit_mod: %s%s", entry.status, shown)
 
 
 def _attach(entry: Entry, reply: Message, name: str) -> None:
@@ -192,7 +184,7 @@ def _attach(entry: Entry, reply: Message, name: str) -> None:
         PSNR: sum(values) / len(values) if values else math.nan,
         IDENTIFIED: math.nan if entry.identified is None else entry.identified,
     }
-    metrics = reply.content.metric_records.get(name)
+    metrics = record_of(reply.content, name, MetricRecord)
     if metrics is None:
         reply.content[name] = MetricRecord(found)
     else:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxinv.attacks.base import Status
-from jaxinv.audits.facts import number, versions
+from jaxinv.audits.facts import number
 from jaxinv.flower.audit import Attempt
 from jaxinv.flower.judge import Judgement
-from jaxinv.reports.folder import jsonable, replace_file
-from jaxinv.reports.images.verdict import RATINGS, rate
 
 FAILED = "FAILED"
 """The audit itself failed; `reason` says why."""
@@ -48,6 +41,8 @@ class Entry(NamedTuple):
     """`[N]`, likewise; see `Judgement`."""
     identified: float | None = None
     """See `Judgement`, where the truth was at hand."""
+    chance: float | None = None
+    """See `Judgement`, likewise."""
     refused: bool = False
     """Whether the client kept its update to itself."""
     reason: str = ""
@@ -63,6 +58,9 @@ class Entry(NamedTuple):
 
         None where no truth was at hand: a score is no verdict.
         """
+        # Here since what draws pages takes long to import, and a client draws none.
+        from jaxinv.reports.images.verdict import RATINGS, rate
+
         if self.psnr is None or self.ssim is None:
             return None
         examples = zip(map(number, self.psnr), map(number, self.ssim), strict=True)
@@ -87,7 +85,7 @@ def attempted(
         attempt.num_examples,
         seconds,
         attempt.compile_s,
-        *(judgement or (None, None, None)),
+        *(judgement or (None, None, None, None)),
     )
 
 
@@ -102,26 +100,16 @@ def one_line(text: str | None) -> str:
     return " ".join((text or "").split())[:500]
 
 
-def write_entries(path: Path, entries: Sequence[Entry]) -> None:
-    """Writes entries as JSON; the file is replaced whole.
-
-    Raises:
-      OSError: it could not be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report = _facts() | {"entries": [_row(entry) for entry in entries]}
-    text = json.dumps(jsonable(report), indent=1, allow_nan=False) + "\n"
-    replace_file(path, text.encode())
-
-
-@functools.cache
-def _facts() -> dict[str, Any]:
-    # Looking packages up takes longer than writing a report.
-    device = str(jax.devices()[0].device_kind)
-    return {"case": "flower", "device": device, "versions": versions()}
+def row_of(entry: Entry) -> dict[str, Any]:
+    """An entry for JSON."""
+    # Flower's numbers are wider than a JSON reader's floats, and JSON has no NaN.
+    row: dict[str, Any] = entry._asdict() | {"node": str(entry.node)}
+    for name in ("score", "identified", "chance"):
+        row[name] = _finite(row[name])
+    for name in ("psnr", "ssim"):
+        row[name] = row[name] and [_finite(value) for value in row[name]]
+    return row
 
 
-def _row(entry: Entry) -> dict[str, Any]:
-    # Flower's numbers are wider than a JSON reader's floats.
-    row = entry._asdict() | {"node": str(entry.node)}
-    return row | {"worst_psnr": number(entry.worst()), "verdict": entry.verdict()}
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value

@@ -18,7 +18,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from jaxinv.errors import InputError
+from jaxinv.flower.arrays import record_of
 from jaxinv.flower.audit import Attempt, Audit
+from jaxinv.flower.journal import SERVER, note
 from jaxinv.flower.record import (
     FAILED,
     NOT_SENT,
@@ -26,7 +28,6 @@ from jaxinv.flower.record import (
     attempted,
     one_line,
     reason_of,
-    write_entries,
 )
 from jaxinv.options import check_positive
 from jaxinv.reports.folder import check_folder
@@ -60,7 +61,7 @@ class AuditedStrategy(Strategy):
         audit: what is sent, and the attack; one program serves all clients and rounds
           of as many examples.
         every: audits the first round and then each `every`-th.
-        out: folder for `report.json`, written after each audited round; nothing that
+        out: folder for `run-R-server.jsonl`, which `write_report` reads; nothing that
           was recovered is written.
         on_attempt: is told every entry of an attack that came to its end, with the
           reconstruction.
@@ -101,7 +102,7 @@ class AuditedStrategy(Strategy):
             return messages
         messages, self._sent = list(messages), {}
         for message in messages:
-            record = message.content.array_records.get(self._audit.arrays)
+            record = record_of(message.content, self._audit.arrays, ArrayRecord)
             if record is not None:
                 self._sent[message.metadata.dst_node_id] = dict(record)
         return messages
@@ -119,8 +120,8 @@ class AuditedStrategy(Strategy):
             level = WARNING if entry.status == FAILED else INFO
             log(level, "audit of node %d: %s, %s", entry.node, entry.status, said)
             self.entries.append(entry)
+            self._note(reply.metadata.run_id, entry)
         self._sent = {}
-        self._write()
         return self.strategy.aggregate_train(server_round, replies)
 
     def configure_evaluate(
@@ -163,10 +164,10 @@ class AuditedStrategy(Strategy):
             reason = reason_of(error)
             return Entry(server_round, node, FAILED, seconds=seconds, reason=reason)
 
-    def _write(self) -> None:
+    def _note(self, run: int, entry: Entry) -> None:
         if self._folder is None:
             return
         try:
-            write_entries(self._folder / "report.json", self.entries)
+            note(self._folder, run, SERVER, entry, self._audit)
         except OSError as error:
-            log(WARNING, "the audit's report is lost: %s", reason_of(error))
+            log(WARNING, "an entry of the audit is lost: %s", reason_of(error))

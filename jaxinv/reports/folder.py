@@ -35,9 +35,7 @@ def check_folder(
     try:
         if not str(out) or "\0" in str(out):
             raise ValueError("no name of a folder")
-        for place in (folder, folder / "pictures"):
-            while not (place.exists() or place.is_symlink()):
-                place = place.parent
+        for place in dict.fromkeys(map(_there, (folder, folder / "pictures"))):
             # Permission bits do not tell (read-only mounts, root); a file does.
             with tempfile.TemporaryFile(dir=place):
                 pass
@@ -50,6 +48,13 @@ def check_folder(
             f"out is {str(out)!r}: {reason}; expected a folder to write to"
         ) from error
     return folder
+
+
+def _there(place: Path) -> Path:
+    """The nearest folder that exists."""
+    while not (place.exists() or place.is_symlink()):
+        place = place.parent
+    return place
 
 
 def fresh_folder(out: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from jaxinv.errors import InputError, nearest
+from jaxinv.errors import InputError, nearest, tamed
 from jaxinv.options import check_choice
 from jaxinv.sweeps.grid import check_entry, points_of, size
 from jaxinv.sweeps.kinds import KINDS, Kind, Point
@@ -143,7 +143,13 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
       InputError: it is no TOML, or asks for something unknown or out of range.
       OSError: it cannot be read.
     """
-    path = Path(path)
+    try:
+        return _read(Path(path))
+    except InputError as error:
+        raise InputError(tamed(error)) from None
+
+
+def _read(path: Path) -> Sweep:
     if path.stat().st_size > _SPEC_BYTES:
         raise InputError(f"{path}: larger than {_SPEC_BYTES:,} bytes")
     try:

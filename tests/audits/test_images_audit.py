@@ -90,6 +90,11 @@ def test_an_iterative_attack_reports_curves_and_an_oracle_no_worse(data):
         assert curve.kept.shape == (2, 2)
         assert curve.kept[0] == pytest.approx([example["score"], example["psnr"]])
         assert curve.kept[:, 1].max() == pytest.approx(example["oracle_psnr"])
+        told = result.report["convergence"][curve.batch]
+        assert told["steps"][-1] == 60 and set(told["starts"]) == {2}
+        assert told["best"][-1] == pytest.approx(example["score"], rel=1e-5)
+        middle = np.median(curve.restart_scores)
+        assert told["median"][-1] == pytest.approx(middle, rel=1e-5)
     for example in result.report["examples"]:
         assert example["oracle_psnr"] >= example["psnr"] - 1e-4
         assert example["score"] == pytest.approx(
@@ -127,6 +132,9 @@ def test_halving_is_reported_with_the_work_it_saved(data):
     # Two of four go on after 5 steps, one after 10, and that one to the end.
     assert report["restart_iterations"] == 2 * 5 + 10 + 40
     assert report["restart_iterations_asked"] == 4 * 40
+    told = report["convergence"][0]
+    left = [4 if step <= 5 else 2 if step <= 10 else 1 for step in told["steps"]]
+    assert told["starts"] == left
     assert "--halving --precision float64" in report["command"]
     assert report["examples"][0]["status"] == "OK"
 

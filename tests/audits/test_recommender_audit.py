@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxinv import cli
-from jaxinv.audits.recommender import AuditConfig, audit, run_audit
+from jaxinv.audits.recommender import AuditConfig, clients, run_audit
 from jaxinv.data.ratings import generated_ratings
 from jaxinv.errors import InputError, KnowledgeError
 from jaxinv.reports.recommender import judge, render
@@ -68,7 +68,7 @@ def test_another_update_gives_nothing_away(small, monkeypatch):
         update = jax.tree.map(lambda x: jnp.roll(x, 1, axis=1), observation.update)
         return dataclasses.replace(observation, update=update)
 
-    monkeypatch.setattr(audit, "in_transit", rolled)
+    monkeypatch.setattr(clients, "in_transit", rolled)
     report = run_audit(AuditConfig(**small)).report
     assert report["summary"]["exact_share"] == 0
     assert judge(report).level == "nothing"
@@ -119,6 +119,8 @@ def test_known_embeddings_are_an_upper_bound_and_called_so(small):
     assert user["exact"] == 1 and user["embedding_error"] == 0
     assert report["settings"]["restarts"] == 2
     assert report["settings"]["iterations"] == 3
+    told = user["convergence"]
+    assert told["steps"] == [1, 2, 3] and told["starts"] == [2, 2, 2]
     assert not jax.config.read("jax_enable_x64")
     assert "upper bound" in " ".join(judge(report).details)
     page = render(result, judge(report))

@@ -61,6 +61,10 @@ def test_the_picture_comes_back_and_the_wrong_update_gives_none(found):
     assert report["evidence"]["unexplained"] < 0.01 * report["control"]["unexplained"]
     assert report["evidence"]["unexplained"] < report["evidence"]["unexplained_grey"]
     assert report["control"]["agreement"] < 20
+    told = zip(report["convergence"], ("evidence", "control"), strict=True)
+    for one, name in told:
+        assert one["starts"][-1] == len(report[name]["scores"])
+        assert one["best"][-1] == pytest.approx(report[name]["score"], rel=1e-5)
     assert "recovered" in judge(report).headline
     json.dumps(report, allow_nan=False)
 

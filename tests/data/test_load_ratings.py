@@ -108,3 +108,23 @@ def test_a_group_of_every_item_marks_the_users_own():
         np.testing.assert_array_equal(np.flatnonzero(rated), items)
         np.testing.assert_allclose(values[items] * 5, own)
         assert values.sum() * 5 == pytest.approx(own.sum())
+
+
+def test_a_title_of_any_length_makes_a_short_line(tmp_path):
+    (tmp_path / "r.csv").write_text(f"user,{'x' * 9000}\n1,2\n", "utf-8")
+    with pytest.raises(InputError) as caught:
+        load_ratings(tmp_path / "r.csv")
+    assert len(str(caught.value)) < 1000
+
+
+def test_an_archive_whose_offsets_lie_below_zero_is_damaged(tmp_path):
+    path = tmp_path / "r.npz"
+    np.savez(path, user=[1, 2], item=[1, 1], rating=[1.0, 2.0])
+    raw = bytearray(path.read_bytes())
+    # Where the list of members begins, in the record at the end of the archive.
+    place = raw.rindex(b"PK\x05\x06") + 16
+    begin = int.from_bytes(raw[place : place + 4], "little") + 1000
+    raw[place : place + 4] = begin.to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match=r"not a readable \.npz archive"):
+        load_ratings(path)

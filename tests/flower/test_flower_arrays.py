@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxinv.errors import InputError
 from jaxinv.flower import arrays_of, in_order
@@ -93,3 +95,38 @@ def test_a_list_of_other_shapes_is_refused(world):
 def test_a_record_survives_a_message(world):
     content = RecordDict({"arrays": arrays_of(world.params)})
     assert list(content.array_records["arrays"]) == ["0", "1", "2", "3"]
+
+
+def _headed(text):
+    """An array whose header is that text."""
+    raw = text.encode("latin-1") + b"\n"
+    head = b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little")
+    return head + raw + bytes(48)
+
+
+@pytest.mark.parametrize(
+    "text", ["-" * 9000 + "1", "(" * 9000, "{'descr': '<f8'", "\x00" * 9, "'" * 3]
+)
+def test_a_header_that_python_s_parser_chokes_on_is_refused(text):
+    # Thousands of signs end in a MemoryError, which is no lack of memory.
+    like = {"w": np.zeros((2, 3))}
+    array = _array(data=_headed(text))
+    with pytest.raises(InputError, match="is not readable"):
+        read_arrays(ArrayRecord({"w": array}), like=like)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_bytes_of_an_array_are_read_or_refused(data):
+    content = bytearray(_array().data)
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    like = {"w": np.zeros((2, 3))}
+    array = _array(data=bytes(content[: data.draw(st.integers(0, len(content)))]))
+    try:
+        found = read_arrays(ArrayRecord({"w": array}), like=like)
+    except InputError as error:
+        assert "\n" not in str(error)
+        return
+    assert found["w"].shape == (2, 3)

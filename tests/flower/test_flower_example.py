@@ -28,12 +28,13 @@ def test_two_clients_on_loopback(tmp_path):
     assert done.returncode == 0, done.stderr + logs
     assert "What each round leaked" in done.stdout and done.stdout.count("100%") == 2
     report = json.loads((tmp_path / "out/report.json").read_text("utf-8"))
-    assert [e["status"] for e in report["entries"]] == ["OK", "OK"], logs
-    clients = list((tmp_path / "out").glob("round-1-node-*.json"))
-    assert len(clients) == 2
-    for path in clients:
-        (entry,) = json.loads(path.read_text("utf-8"))["entries"]
-        assert min(entry["psnr"]) > 60
+    assert report["verdict"]["level"] == "exact", logs
+    assert len(report["replies"]) == 2
+    for reply in report["replies"]:
+        assert reply["server"]["status"] == reply["client"]["status"] == "OK"
+        assert min(reply["psnr"]) > 60
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "examples/flower_audit/run.py --rounds 1" in page
 
 
 @pytest.mark.skipif(not RUN.exists(), reason="no examples beside the tests")

@@ -1,6 +1,5 @@
 """The mod on a client: what it sees by its place, what it attaches, when it refuses."""
 
-import json
 import math
 
 import jax
@@ -13,6 +12,8 @@ from jaxinv import attacks
 from jaxinv.errors import InputError
 from jaxinv.flower import Audit, audit_mod, in_order
 from jaxinv.flower.mod import IDENTIFIED, PSNR
+from jaxinv.flower.reading import read_journals
+from jaxinv.flower.record import row_of
 
 
 def noise():
@@ -40,10 +41,8 @@ def test_it_attaches_two_numbers_and_changes_nothing_else(world, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, weights(plain), weights(reply))
     (entry,) = entries
     assert (entry.round, entry.node, entry.status) == (3, node, "OK")
-    path = tmp_path / f"round-3-node-{node}.json"
-    (row,) = json.loads(path.read_text("utf-8"))["entries"]
-    assert row["node"] == str(node) and row["psnr"] == pytest.approx(entry.psnr)
-    assert row["worst_psnr"] == max(row["psnr"])
+    _, (journal,) = read_journals(tmp_path)
+    assert journal.who == f"node-{node}" and journal.rows == [row_of(entry)]
 
 
 def test_its_place_decides_what_it_audits(world):

@@ -1,6 +1,5 @@
 """The strategy around a strategy: the same federation, and an entry for each reply."""
 
-import json
 import random
 
 import jax
@@ -17,6 +16,8 @@ from flwr.serverapp.strategy import (
 from jaxinv.errors import InputError
 from jaxinv.flower import AuditedStrategy, arrays_of, audit_mod
 from jaxinv.flower.judge import judge
+from jaxinv.flower.reading import read_journals
+from jaxinv.flower.record import row_of
 
 
 def fedavg(**options):
@@ -56,8 +57,8 @@ def test_the_federation_is_the_same_and_every_reply_is_audited(world, make, tmp_
         batch = found[1, node].batch
         judged = judge(world.target.spec, world.data[node], batch)
         assert min(judged.psnr) > 80
-    rows = json.loads((tmp_path / "report.json").read_text("utf-8"))["entries"]
-    assert [row["node"] for row in rows] == [str(e.node) for e in strategy.entries]
+    _, (journal,) = read_journals(tmp_path)
+    assert journal.rows == [row_of(entry) for entry in strategy.entries]
 
 
 def test_an_audit_that_fails_fails_no_round(world):

@@ -10,6 +10,7 @@ import pytest
 from fakes import example, fake_report, fake_result
 
 from jaxinv.audits.images.judge import Curve
+from jaxinv.history import Spread
 from jaxinv.reports.images import write_report
 from jaxinv.reports.images.curves import curves_svg
 from jaxinv.reports.images.evidence import agreement, evidence_svg
@@ -47,6 +48,19 @@ class TestCurves:
     )
     def test_nothing_to_draw(self, curve):
         assert curves_svg([curve]) is None
+
+    def test_a_band_where_there_are_several_starts(self):
+        steps, score, num = [1, 2, 3], [3.0, 2.0, 1.0], np.full(3, 4)
+        quartiles = np.array([[4.0, 5, 6], [3, 4, 5], [np.nan] * 3])
+
+        def drawn(starts):
+            spread = Spread(quartiles, starts, num - 4)
+            return curves_svg([Curve(0, steps, score, [1.0, 2.0], spread=spread)])
+
+        without = curves_svg([Curve(0, steps, score, [1.0, 2.0])])
+        assert drawn(num).count(b"PolyCollection") > without.count(b"PolyCollection")
+        # The quartiles of one start are its curve.
+        assert drawn(num - 3) == without
 
     def test_negative_scores(self):
         assert curves_svg([Curve(0, [1, 2], [-1.0, -2.0], [-2.0])])

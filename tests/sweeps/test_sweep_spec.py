@@ -129,3 +129,18 @@ def test_differences_name_their_place():
 
 def test_a_sweep_can_be_made_in_python():
     assert Sweep(cases=[CASE], attacks=[SEARCH]).points[0].label == "digits"
+
+
+@pytest.mark.parametrize("field", ["seeds", "checkpoint_s", "label", "x" * 9000])
+def test_a_file_s_own_words_neither_flood_nor_steer_a_terminal(tmp_path, field):
+    path = tmp_path / "sweep.toml"
+    word = f'"\\u001b[2J\\n{"x" * 9000}"'
+    case = '[[cases]]\ndata = "digits"\ntarget = "mlp"\nlabel = LABEL\n'
+    attack = '[[attacks]]\nname = "linear_layer"\n'
+    # A label comes up where two points are the same.
+    text = case * 2 if field == "label" else f"{field} = {word}\n{case}"
+    path.write_text((text + attack).replace("LABEL", word), "utf-8")
+    with pytest.raises(InputError) as caught:
+        read_spec(path)
+    said = str(caught.value)
+    assert said.isprintable() and len(said) < 1000

@@ -18,6 +18,7 @@ from jaxinv import metrics
 from jaxinv.attacks.base import Status
 from jaxinv.audits.facts import number
 from jaxinv.data import ImageData
+from jaxinv.history import NOWHERE, Spread
 from jaxinv.run import Run
 from jaxinv.target import Batch, Spec
 
@@ -49,6 +50,14 @@ class Curve(NamedTuple):
     kept: np.ndarray = np.empty((0, 2))
     """`[kept, 2]` final score and PSNR in dB, the mean over the batch, of the best
     starts by score."""
+    spread: Spread = NOWHERE
+    """Of all starts' scores at those steps."""
+
+
+def curve_of(batch: int, run: Run) -> Curve:
+    """How the score fell in a run; `batch` is its index in the audit."""
+    scores = np.asarray(run.found.stats["scores"])
+    return Curve(batch, run.steps, run.scores, scores, spread=run.spread)
 
 
 @dataclass
@@ -63,8 +72,7 @@ class Judged:
 
     def curve(self, batch: int) -> Curve:
         """How the score fell; `batch` is its index in the audit."""
-        scores = np.asarray(self.run.found.stats["scores"])
-        return Curve(batch, self.run.steps, self.run.scores, scores, self.kept)
+        return curve_of(batch, self.run)._replace(kept=self.kept)
 
 
 class Judge:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxinv import attacks
 from jaxinv.attacks.base import Status
+from jaxinv.audits.convergence import convergence
 from jaxinv.audits.facts import number, versions
 from jaxinv.audits.images.attacker import ABOUT, Attacker
 from jaxinv.audits.images.config import GRANTABLE, AuditConfig
@@ -82,6 +83,7 @@ def record(
         "interrupted": any(b.run.interrupted for b in batches)
         or len(examples) < config.num_examples,
         "summary": summary(batches, data),
+        "convergence": [convergence(b.run) for b in batches],
         "examples": examples,
     }
     return report, strongest

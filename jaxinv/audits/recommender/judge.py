@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxinv import metrics
 from jaxinv.attacks.base import Status
+from jaxinv.audits.convergence import convergence
 from jaxinv.audits.facts import number
 from jaxinv.models.recommenders import Profile, Recommender
 from jaxinv.run import Run
@@ -107,5 +108,6 @@ class Judge:
             "seconds": number(run.seconds),
             "guess_mae": number(apart.mean()),
             "guess_exact": number((apart < scale.step / 2).mean()),
+            "convergence": convergence(run),
         }
         return Judged(run, entry, UserRatings(int(user), true, guessed))

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxinv import defenses
 from jaxinv.audits.images.attacker import Attacker, the_attackers
-from jaxinv.audits.images.judge import Curve, Judge
+from jaxinv.audits.images.judge import Curve, Judge, curve_of
 from jaxinv.audits.progress import Progress
 from jaxinv.audits.update.config import UpdateConfig
 from jaxinv.audits.update.evidence import Evidence, permuted, weigh
@@ -139,11 +139,7 @@ def run_audit(
         raise KeyboardInterrupt
     report, best = record(config, received, outcomes, data)
     runs = [best.evidence.run, *([best.control.run] if best.control else [])]
-    curves = [
-        Curve(i, run.steps, run.scores, np.asarray(run.found.stats["scores"]))
-        for i, run in enumerate(runs)
-    ]
-    return UpdateResult(report, best, curves)
+    return UpdateResult(report, best, [curve_of(i, r) for i, r in enumerate(runs)])
 
 
 def _judge(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxinv import attacks
+from jaxinv.audits.convergence import convergence
 from jaxinv.audits.facts import number, versions
 from jaxinv.audits.images.attacker import ABOUT, Attacker
 from jaxinv.audits.images.judge import Judged
@@ -114,6 +115,12 @@ def record(
         "command": config.command(),
         "settings": settings(config, iterations=steps),
         "interrupted": run.interrupted or best.control is None,
+        # Of this update, and of the wrong one.
+        "convergence": [
+            convergence(one.run)
+            for one in (best.evidence, best.control)
+            if one is not None
+        ],
         "examples": [],
         "summary": {},
     }

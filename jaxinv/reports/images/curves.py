@@ -1,9 +1,9 @@
-"""How the restarts converged: the best one's way down, and where each of them ended."""
+"""How the restarts converged: the best one's way, the middle half's, and the ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ MAX_COLUMNS = 32
 
 
 def curves_svg(curves: Sequence[Curve], colours: Colours = LIGHT) -> bytes | None:
-    """The best start's score over the steps, beside the last score of every start.
+    """The best start's score and the quartiles of all, beside every start's last score.
 
     Args:
       curves: one for each batch. Those without two finite scores are left out.
@@ -29,26 +29,30 @@ def curves_svg(curves: Sequence[Curve], colours: Colours = LIGHT) -> bytes | Non
     Raises:
       ImportError: matplotlib is not installed.
     """
-    drawn = [_finite(curve) for curve in curves]
-    drawn = [one for one in drawn if len(one[0]) > 1]
+    drawn = [one for one in map(_finite, curves) if len(one.steps) > 1]
     if not drawn:
         return None
-    every = np.concatenate([np.concatenate([s, ends]) for _, s, ends in drawn])
+    every = np.concatenate([np.concatenate([one.score, one.ends]) for one in drawn])
     wide = every.min() > 0 and every.max() > 10 * every.min()
+
+    # Where many lie over each other, each is fainter.
+    shade = 0.3 / len(drawn) ** 0.5
 
     def paint(figure: Any, colours: Colours) -> None:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-        for steps, score, _ in drawn:
-            left.plot(steps, score, color=colours.line, linewidth=1.2, alpha=0.8)
-        for place, (_, _, ends) in enumerate(drawn[:MAX_COLUMNS]):
-            right.plot(
-                [place] * len(ends), ends, "_", ms=7, color=colours.line, alpha=0.7
-            )
-            right.plot(place, np.median(ends), "o", ms=3.5, color=colours.ink)
+        for one in drawn:
+            left.plot(one.steps, one.score, color=colours.line, lw=1.2, alpha=0.8)
+            if len(one.lower):
+                band = one.steps, one.lower, one.upper
+                left.fill_between(*band, color=colours.line, lw=0, alpha=shade)
+        for place, one in enumerate(drawn[:MAX_COLUMNS]):
+            places = [place] * len(one.ends)
+            right.plot(places, one.ends, "_", ms=7, color=colours.line, alpha=0.7)
+            right.plot(place, np.median(one.ends), "o", ms=3.5, color=colours.ink)
         if wide:
             left.set_yscale("log")
             left.yaxis.set_minor_formatter("")
-        left.set(xlabel="step", ylabel="attacker's score", title="best restart")
+        left.set(xlabel="step", ylabel="attacker's score", title="best and quartiles")
         right.set(xlabel="batch", title="end of each restart")
         right.set_xticks([])
         right.tick_params(axis="y", which="both", length=0)
@@ -60,12 +64,28 @@ def curves_svg(curves: Sequence[Curve], colours: Colours = LIGHT) -> bytes | Non
     return draw(paint, colours, size=(5.8, 3.2))
 
 
-def _finite(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, scores and the restarts' last scores, those that are finite."""
+class _Drawn(NamedTuple):
+    """A curve where its score is finite."""
+
+    steps: np.ndarray
+    score: np.ndarray
+    lower: np.ndarray
+    """The lower quartile at each of the steps; empty of a single start."""
+    upper: np.ndarray
+    ends: np.ndarray
+    """The finite ones, in no order."""
+
+
+def _finite(curve: Curve) -> _Drawn:
     steps, score, ends = (
         np.asarray(values, float).reshape(-1)
         for values in (curve.steps, curve.score, curve.restart_scores)
     )
     good = np.isfinite(score)
     ends = ends[np.isfinite(ends)]
-    return steps[good], score[good], ends if len(ends) else score[good][-1:]
+    lower = upper = np.zeros(0)
+    # The quartiles of a single start are its curve.
+    if len(curve.spread.starts) and curve.spread.starts[0] > 1:
+        lower, _, upper = curve.spread.quartiles[good].T
+    ends = ends if len(ends) else score[good][-1:]
+    return _Drawn(steps[good], score[good], lower, upper, ends)

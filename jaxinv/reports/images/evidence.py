@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from jaxinv.reports.figure import LIGHT, Colours, draw
 
@@ -48,6 +47,9 @@ def spearman(pairs: np.ndarray) -> float | None:
     Args:
       pairs: `[n, 2]`; rows that are not finite are left out.
     """
+    # Here since SciPy's statistics take half a second to import.
+    from scipy.stats import rankdata
+
     pairs = pairs[np.isfinite(pairs).all(1)]
     if len(pairs) < LEAST or (pairs == pairs[0]).all(0).any():
         return None

@@ -167,6 +167,28 @@ CASES: dict[str, Case] = {
             _number("starts agree, dB", "evidence.agreement", 1),
         ),
     ),
+    "flower": Case(
+        model="model",
+        numbers=(
+            _number("replies", "summary.replies"),
+            _number("images judged", "summary.examples"),
+            _number("practically exact", "summary.exact"),
+            _number("recognisable", "summary.recognisable"),
+            _number("median PSNR, dB", "summary.psnr_median", 1),
+            _number("best score", "summary.score_best"),
+            _number("kept back", "summary.refused"),
+            _number("failed", "summary.failed"),
+        ),
+        entries="rounds",
+        unit="round",
+        key="round",
+        about=None,
+        compared=(
+            _number("best PSNR, dB", "psnr_best", 1),
+            _number("median PSNR, dB", "psnr_median", 1),
+            _number("best score", "score_best"),
+        ),
+    ),
     "sweep of images": _sweep(
         _number("mean PSNR, dB", "psnr", 1), _number("singled out", "identified")
     ),

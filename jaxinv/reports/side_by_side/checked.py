@@ -51,6 +51,20 @@ class Checked:
         if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
             self.refuse(path, value, "a number or null")
 
+    def numbers(self, *paths: str) -> None:
+        """Lists of as many numbers, some of which may be missing, or nothing at all."""
+        lengths = set()
+        for path in paths:
+            value = self._at(path)
+            lengths.add(None if value is None else len(self.rows(path)))
+            for entry in value or ():
+                if isinstance(entry, bool) or not isinstance(
+                    entry, (int, float, type(None))
+                ):
+                    self.refuse(path, value, "numbers")
+        if len(lengths) > 1:
+            raise InputError(f"{self._prefix}{' and '.join(paths)} differ in length")
+
     def flag(self, path: str) -> None:
         """True or false stands at a path."""
         value = self._at(path)

@@ -73,7 +73,7 @@ def look_up(record: Any, path: str) -> Any:
 
 def _read(label: str, folder: Path) -> Run:
     try:
-        report = _parsed(folder)
+        report = parsed(_content(folder))
         name = Checked(report).text("case")
         if name not in CASES:
             raise InputError(f"case is {short(name)}; {nearest(name[:100], CASES)}")
@@ -83,14 +83,12 @@ def _read(label: str, folder: Path) -> Run:
     return Run(label, folder, report, CASES[name])
 
 
-def _parsed(folder: Path) -> Any:
-    path = folder / "report.json"
-    if "\0" in str(path) or not path.is_file() or not inside(folder, path):
-        raise InputError("there is none; expected the folder of an audit")
-    with path.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise InputError(f"more than {MAX_BYTES:,} bytes; expected a report")
+def parsed(content: bytes) -> Any:
+    """JSON that nobody vouches for: no NaN, no number without end, no endless depth.
+
+    Raises:
+      InputError: it is no JSON, or holds one of these.
+    """
     try:
         return json.loads(
             content.decode("utf-8"),
@@ -105,6 +103,17 @@ def _parsed(folder: Path) -> Any:
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"not JSON ({reason})") from None
+
+
+def _content(folder: Path) -> bytes:
+    path = folder / "report.json"
+    if "\0" in str(path) or not path.is_file() or not inside(folder, path):
+        raise InputError("there is none; expected the folder of an audit")
+    with path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"more than {MAX_BYTES:,} bytes; expected a report")
+    return content
 
 
 def _no_number(text: str) -> NoReturn:
