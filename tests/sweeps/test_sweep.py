@@ -39,7 +39,7 @@ def test_every_job_has_its_rows(whole):
     ]
     assert all(row["psnr"] > 60 and row["identified"] for row in exact)
     assert exact[0]["options"] == (
-        '{"data": "digits", "num_examples": 3, "target.widths": [8]}'
+        '{"data": "digits", "num_examples": 3, "target": "mlp", "target.widths": [8]}'
     )
 
 
