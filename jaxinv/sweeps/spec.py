@@ -123,7 +123,7 @@ class Sweep:
             raise InputError(f"seeds is {list(self.seeds)!r}; expected integers")
         if any(not 0 <= s < 2**31 for s in self.seeds):
             raise InputError(f"seeds is {list(self.seeds)!r}; expected 0 to 2^31 - 1")
-        if any(not isinstance(d, str) for d in self.defenses):
+        if any(not isinstance(d, str) or not d for d in self.defenses):
             raise InputError(f"defenses is {list(self.defenses)!r}; expected names")
         for name in ("seeds", "defenses"):
             values = getattr(self, name)

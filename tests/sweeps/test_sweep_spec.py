@@ -42,6 +42,7 @@ def test_defences_joined_by_plus_act_in_order():
         ({"seeds": (-1,)}, "expected 0 to 2^31 - 1"),
         ({"seeds": (2**70,)}, "expected 0 to 2^31 - 1"),
         ({"defenses": (["sign"],)}, "expected names"),
+        ({"defenses": ("none", "")}, "expected names"),
         ({"checkpoint_s": float("nan")}, "checkpoint_s is nan"),
         ({"cases": ({**CASE, "normalise": "no"},)}, "expected true or false"),
         ({"cases": ({**CASE, "withhold": "labels"},)}, "expected a list"),
