@@ -31,3 +31,14 @@ def check_strength(name: str, value: Any, *, most: float = math.inf) -> None:
     if not number or not 0 <= value <= most:
         wanted = "0 or more" if most == math.inf else f"between 0 and {most:g}"
         raise InputError(f"{name} is {value!r}; expected a number {wanted}")
+
+
+def check_finite(name: str, value: Any) -> None:
+    """Refuses what is not a finite number of 0 or more.
+
+    Raises:
+      InputError: names the argument and its value.
+    """
+    check_strength(name, value)
+    if math.isinf(value):
+        raise InputError(f"{name} is {value!r}; expected a finite number")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxinv.defenses.checks import check_strength
+from jaxinv.defenses.checks import check_finite
 from jaxinv.defenses.protection import Defense
 from jaxinv.errors import InputError
 
@@ -50,7 +50,7 @@ def laplace_noise(std: Any = 1e-2, *, seed: int = 0) -> Defense:
 def _noise(name: str, std: Any, draw: Any, unit: float, seed: int) -> Defense:
     for leaf in jax.tree.leaves(std):
         if not isinstance(leaf, jax.Array):
-            check_strength(name, leaf)
+            check_finite(name, leaf)
 
     def init(params: Any) -> NoiseState:
         del params

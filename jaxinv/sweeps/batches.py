@@ -12,12 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxinv.attacks.base import Reconstruction
+from jaxinv.errors import InputError
 from jaxinv.observation import Observation
 from jaxinv.precision import numerics, widened
 from jaxinv.program import Program, compile_program
 from jaxinv.sweeps.devices import placed
 from jaxinv.sweeps.kinds import Searched
-from jaxinv.sweeps.plan import Group
+from jaxinv.sweeps.plan import Group, named
 
 
 class Start(NamedTuple):
@@ -123,6 +124,10 @@ class Starts:
 
     def _observation(self, job: Searched) -> Observation:
         """On the host; what the client does has no part in the attack's precision."""
-        seen = jax.tree.map(np.asarray, job.observation())
+        try:
+            seen = jax.tree.map(np.asarray, job.observation())
+        except InputError as error:
+            # Such as a client whose training diverges with this seed alone.
+            raise named(job.point, error) from None
         with numerics(self.precision):
             return jax.tree.map(np.asarray, widened(self.precision, seen))

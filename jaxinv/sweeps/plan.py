@@ -132,17 +132,13 @@ def _jobs(spec: Sweep, scenes: Scenes) -> Iterator[Job]:
     numbers = itertools.count()
     for point in spec.points:
         try:
-            for job in scenes.jobs(point, numbers):
-                if isinstance(job, Searched):
-                    # With the values of this very point, of which a program that
-                    # leaves them open could not say that they are out of range.
-                    job.maker()()
-                yield job
+            yield from scenes.jobs(point, numbers)
         except InputError as error:
-            raise _named(point, error) from None
+            raise named(point, error) from None
 
 
-def _named(point: Point, error: InputError) -> InputError:
+def named(point: Point, error: InputError) -> InputError:
+    """The refusal with the point that it is of."""
     return InputError(f"{point.label}, {point.attack}, {point.defense}: {error}")
 
 
@@ -188,7 +184,7 @@ def _traced(job: Searched, open_: tuple[str, ...]) -> Callable[..., Attack]:
     try:
         return _trace(job, open_)
     except InputError as error:
-        raise _named(job.point, error) from None
+        raise named(job.point, error) from None
 
 
 def _trace(job: Searched, open_: tuple[str, ...]) -> Callable[..., Attack]:

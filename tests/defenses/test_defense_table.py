@@ -139,6 +139,7 @@ def test_a_defence_reads_as_it_was_asked_for():
         ("gaussian_noise:sdt=1", "option 'sdt' is unknown to gaussian_noise"),
         ("gaussian_noise:0.1", "expected NAME or NAME:option=value"),
         ("gaussian_noise:", "expected NAME or NAME:option=value"),
+        ("gaussian_noise:std=1e400", "std is inf; expected a finite number"),
         ("gaussian_noise:std=-1", "std is -1; expected a number 0 or more"),
         ("gaussian_noise:std=much", "option std of gaussian_noise is 'much'"),
         ("pruning:rate=1.5", "rate is 1.5; expected a number between 0 and 1"),

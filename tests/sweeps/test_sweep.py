@@ -243,8 +243,6 @@ def test_another_spec_is_refused_with_the_difference(whole):
         ({"cases": ({**CASE, "num_examples": 10_000},)}, "the data holds 1797"),
         ({"cases": ({**CASE, "target": "resnet18"},)}, "digits, inverting_gradients"),
         ({"attacks": ({**SEARCH, "set": {"attack.tb": 1}},)}, "option 'tb' is unknown"),
-        # Out of range, though a program would leave the number open.
-        ({"attacks": ({**SEARCH, "set": {"attack.tv": [0.1, -1]}},)}, "tv is -1"),
         ({"attacks": ({"name": "idlg", "withhold": ["labels"]},)}, "num_examples is 3"),
     ],
 )
