@@ -18,7 +18,9 @@ from jaxinv.precision import numerics, widened
 from jaxinv.program import Program, compile_program
 from jaxinv.sweeps.devices import placed
 from jaxinv.sweeps.kinds import Searched
-from jaxinv.sweeps.plan import Group, named
+from jaxinv.sweeps.kinds.base import REFUSED
+from jaxinv.sweeps.plan import Group
+from jaxinv.sweeps.winner import Winner
 
 
 class Start(NamedTuple):
@@ -53,7 +55,9 @@ class Starts:
         ]
         self._group, self._mesh, self._own = group, mesh, first.own
         self._seen: dict[int, Observation] = {}
-        seen = self._observation(first)
+        self._refused: set[int] = set()
+        # The plan has tried this one.
+        self._any = seen = self._checked(first)
         with numerics(group.precision):
             # As wide as everything is in float64, and as narrow else.
             self._float = jnp.result_type(float)
@@ -93,7 +97,8 @@ class Starts:
             for seen in self._seen.values()
         ]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *each)
-        sent = next(iter(self._seen.values()))
+        sent = [seen for n, seen in self._seen.items() if n not in self._refused]
+        sent = (sent or [self._any])[0]
         shared = dataclasses.replace(sent, **dict.fromkeys(self._own))
         keys = [jobs[n].keys(self.restarts) for n in jobs]
         which = [start.restart for start in batch]
@@ -112,22 +117,36 @@ class Starts:
             start = placed(start, self._mesh, divided=True)
         return dataclasses.replace(shared, **own), start
 
-    def certified(self, job: Searched, found: Reconstruction) -> Reconstruction:
+    def rows(
+        self, job: Searched, winner: Winner, *, pictures: bool
+    ) -> list[dict[str, Any]]:
+        """Of a job of the last batch; see `Searched.rows`."""
+        if job.number in self._refused:
+            return [row | {"status": REFUSED} for row in job.blank()]
+        sure = self._certified(job, winner.found)
+        return job.rows(winner._replace(found=sure), pictures=pictures)
+
+    def _certified(self, job: Searched, found: Reconstruction) -> Reconstruction:
         """What the attack has to say of a job's winner, on the host; see `Attack`."""
         if self.program.certify is None:
             return found
-        seen = self._seen.get(job.number) or self._observation(job)
+        seen = self._seen[job.number]
         given = self._group.options(job)
         with numerics(self.precision):
             options = {name: jnp.asarray(v, self._float) for name, v in given.items()}
             return jax.device_get(self.program.certify(seen, options, found))
 
     def _observation(self, job: Searched) -> Observation:
-        """On the host; what the client does has no part in the attack's precision."""
         try:
-            seen = jax.tree.map(np.asarray, job.observation())
-        except InputError as error:
-            # Such as a client whose training diverges with this seed alone.
-            raise named(job.point, error) from None
+            return self._checked(job)
+        except InputError:
+            # Such as a client whose training diverges with this seed alone. Its starts
+            # run on another's update, for the batch is one; nobody looks at them.
+            self._refused.add(job.number)
+            return self._any
+
+    def _checked(self, job: Searched) -> Observation:
+        """On the host; what the client does has no part in the attack's precision."""
+        seen = jax.tree.map(np.asarray, job.observation())
         with numerics(self.precision):
             return jax.tree.map(np.asarray, widened(self.precision, seen))

@@ -134,11 +134,10 @@ def _jobs(spec: Sweep, scenes: Scenes) -> Iterator[Job]:
         try:
             yield from scenes.jobs(point, numbers)
         except InputError as error:
-            raise named(point, error) from None
+            raise _named(point, error) from None
 
 
-def named(point: Point, error: InputError) -> InputError:
-    """The refusal with the point that it is of."""
+def _named(point: Point, error: InputError) -> InputError:
     return InputError(f"{point.label}, {point.attack}, {point.defense}: {error}")
 
 
@@ -184,7 +183,7 @@ def _traced(job: Searched, open_: tuple[str, ...]) -> Callable[..., Attack]:
     try:
         return _trace(job, open_)
     except InputError as error:
-        raise named(job.point, error) from None
+        raise _named(job.point, error) from None
 
 
 def _trace(job: Searched, open_: tuple[str, ...]) -> Callable[..., Attack]:

@@ -155,10 +155,9 @@ class Running:
             self._winner = better(self._winner, one)
             if start.last:
                 if devices.is_first():
-                    sure = starts.certified(start.job, self._winner.found)
-                    winner = self._winner._replace(found=sure)
                     pictures = self._spec.pictures
-                    self._rows += start.job.rows(winner, pictures=pictures)
+                    rows = starts.rows(start.job, self._winner, pictures=pictures)
+                    self._rows += rows
                 self._winner = None
                 self.at = self.at._replace(jobs=self.at.jobs + 1)
 

@@ -256,6 +256,7 @@ def test_how_many_molecules(small):
         ({"seed": -1}, "seed is -1"),
         ({"depth": 0}, "depth is 0"),
         ({"width": True}, "width is True"),
+        ({"width": 10**12}, "expected at most 1,000,000 units"),
         ({"controls": -1}, "controls is -1"),
         ({"candidates": 0}, "candidates is 0"),
         ({"noise": float("nan")}, "noise is nan"),

@@ -12,8 +12,10 @@ from sweeps.small_sweeps import CASE, SEARCH, small
 
 from jaxinv.audits.images import run_audit
 from jaxinv.errors import InputError
+from jaxinv.reports.sweep import write_report
 from jaxinv.sweeps import record, sweep
 from jaxinv.sweeps.checkpoint import Checkpoints
+from jaxinv.sweeps.kinds.images.job import BatchJob
 from jaxinv.sweeps.plan import plan
 from jaxinv.sweeps.store import Store
 
@@ -78,6 +80,34 @@ def test_in_float64_as_well_and_gone_on_with_to_the_same_bits(whole, tmp_path):
     assert not sweep(spec, tmp_path / "cut", on_progress=stopping(9)).finished
     jax.clear_caches()
     assert sweep(spec, tmp_path / "cut").rows().equals(wide)
+
+
+def test_a_client_that_sends_nothing_usable_is_a_row_and_no_end(
+    whole, tmp_path, monkeypatch
+):
+    observation = BatchJob.observation
+
+    def broken(job):
+        if job.number in (3, 4, 5, 30):
+            raise InputError("update is not finite")
+        return observation(job)
+
+    monkeypatch.setattr(BatchJob, "observation", broken)
+    assert not sweep(OFTEN, tmp_path, on_progress=stopping(9)).finished
+    found = sweep(OFTEN, tmp_path)
+    rows = {row["job"]: row for row in found.rows().to_pylist()}
+    assert found.finished and len(rows) == whole.jobs
+    for row in whole.rows().to_pylist():
+        mine = rows[row["job"]]
+        if row["job"] in (3, 4, 5, 30):
+            assert mine["status"] == "REFUSED" and mine["psnr"] is None
+            assert mine["index"] == row["index"] and mine["seed"] == row["seed"]
+        else:
+            assert mine == row
+    swept = record(found, small(), "s.toml")
+    lines = swept.report["lines"]
+    assert sum(line["statuses"].get("REFUSED", 0) for line in lines) == 4
+    assert "REFUSED" in write_report(swept, tmp_path / "page").read_text("utf-8")
 
 
 def test_pictures_are_those_of_the_data(whole):

@@ -16,6 +16,9 @@ from jaxinv.models.graph_networks.base import ACTIVATIONS
 from jaxinv.options import check_choice
 
 _LOWEST = {"seed": 0, "depth": 1, "width": 1, "controls": 0}
+_MOST_WIDE = 1_000_000
+"""Units of a layer; beyond it a matrix has more entries than an index can say."""
+
 _LOWEST_IF_SET = {"num": 1, "candidates": 1}
 
 # What --set may not say, because an option of its own says it.
@@ -81,6 +84,10 @@ class AuditConfig:
             k: v for k, v in _LOWEST_IF_SET.items() if getattr(self, k) is not None
         }
         check_whole(self, _LOWEST | given)
+        if self.width > _MOST_WIDE:
+            raise InputError(
+                f"width is {self.width!r}; expected at most {_MOST_WIDE:,} units"
+            )
         if not _is_number(self.noise) or not 0 <= self.noise < math.inf:
             raise InputError(f"noise is {self.noise!r}; expected a share of 0 or more")
         seconds = 1 if self.seconds is None else self.seconds

@@ -40,6 +40,11 @@ SEARCHED = {
 "score" of the one that was chosen by it."""
 
 
+REFUSED = "REFUSED"
+"""The status of a row whose client sent nothing that can be attacked, such as an update
+that is not finite; nothing is known of it beyond that."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One audit of a sweep, all its clients."""
@@ -153,6 +158,10 @@ class Searched(Job):
         """`[restarts]`, as in an audit of the same settings."""
 
     @abstractmethod
+    def blank(self) -> list[dict[str, Any]]:
+        """A row for each example with what is known of it without an attack."""
+
+    @abstractmethod
     def rows(self, winner: Winner, *, pictures: bool) -> list[dict[str, Any]]:
         """Judged: a row for each example, by the kind's columns.
 
@@ -238,6 +247,15 @@ class Kind:
     """What every attacker is told beside parameters and updates, in a word each."""
     line: Callable[[Sequence[Mapping[str, Any]], Mapping[str, int]], dict[str, Any]]
     """`(rows, sizes) -> ` what a line of the record says of its rows; sizes of data."""
+
+
+def starts_of(winner: Winner) -> dict[str, Any]:
+    """What the columns of `SEARCHED` say of all starts of a job."""
+    return {
+        "restarts": len(winner.scores),
+        "scores": list(winner.scores),
+        "statuses": list(winner.statuses),
+    }
 
 
 def in_transit(config: Any) -> str:

@@ -21,7 +21,14 @@ from jaxinv.data import ImageData
 from jaxinv.observation import Observation
 from jaxinv.population import Run
 from jaxinv.release import Release
-from jaxinv.sweeps.kinds.base import COLUMNS, SEARCHED, Searched, Winner, described
+from jaxinv.sweeps.kinds.base import (
+    COLUMNS,
+    SEARCHED,
+    Searched,
+    Winner,
+    described,
+    starts_of,
+)
 from jaxinv.target import Batch, Params, Target
 
 IMAGE_COLUMNS = {
@@ -138,9 +145,22 @@ class BatchJob(Searched):
         key = jax.random.split(jax.random.key(self.point.config.seed))[1]
         return jax.random.split(jax.random.fold_in(key, self.batch), restarts)
 
-    def rows(self, winner: Winner, *, pictures: bool) -> list[dict[str, Any]]:
+    def blank(self) -> list[dict[str, Any]]:
         """A row for each image of the batch."""
         config = self.point.config
+        about = self.about() | {
+            "target": str(config.target),
+            "data": self.scene.data.name,
+            "attacker": self.threat.name,
+            "batch": self.batch,
+            "batch_size": config.batch_size,
+            "iterations": config.iterations,
+        }
+        none = dict.fromkeys(IMAGE_COLUMNS)
+        return [none | about | {"index": int(index)} for index in self.examples]
+
+    def rows(self, winner: Winner, *, pictures: bool) -> list[dict[str, Any]]:
+        """A row for each image of the batch."""
         kept = jax.tree.map(lambda leaf: np.asarray(leaf)[None], winner.found)
         found = winner.found.replace(  # pyright: ignore
             stats={
@@ -151,24 +171,13 @@ class BatchJob(Searched):
         )
         none = np.zeros(0)
         judged = self.scene.judge(self.examples, Run(found, none, none, 0.0, False))
-        about = self.about() | {
-            "target": str(config.target),
-            "data": self.scene.data.name,
-            "attacker": self.threat.name,
-            "batch": self.batch,
-            "batch_size": config.batch_size,
-            "restarts": len(winner.scores),
-            "iterations": config.iterations,
-            "scores": list(winner.scores),
-            "statuses": list(winner.statuses),
-        }
-        rows = []
-        for example, images in zip(judged.examples, judged.pictures, strict=True):
-            row = dict.fromkeys(IMAGE_COLUMNS) | about
-            row |= {k: v for k, v in example.items() if k in IMAGE_COLUMNS}
+        rows = self.blank()
+        each = zip(rows, judged.examples, judged.pictures, strict=True)
+        for row, example, images in each:
+            row.update(starts_of(winner))
+            row.update((k, v) for k, v in example.items() if k in IMAGE_COLUMNS)
             if pictures:
-                row |= {"true": _png(images.true), "recovered": _png(images.found)}
-            rows.append(row)
+                row.update(true=_png(images.true), recovered=_png(images.found))
         return rows
 
 

@@ -39,7 +39,11 @@ def _line(
     psnr = [row["psnr"] for row in rows if row["psnr"] is not None]
     capped = [min(value, CEILING) for value in psnr]
     ssim = [row["ssim"] for row in rows if row["ssim"] is not None]
-    right = [row["label_true"] == row["label_found"] for row in rows]
+    right = [
+        row["label_true"] == row["label_found"]
+        for row in rows
+        if row["label_true"] is not None
+    ]
     return {
         "psnr": number(np.mean(capped)) if psnr else None,
         "psnr_interval": interval(capped),
@@ -47,7 +51,7 @@ def _line(
         "ssim": number(np.mean(ssim)) if ssim else None,
         "chance": 1.0 / sizes[rows[0]["data"]],
         "identified": sum(bool(row["identified"]) for row in rows),
-        "labels": float(np.mean(right)),
+        "labels": float(np.mean(right)) if right else None,
     }
 
 

@@ -27,6 +27,7 @@ from jaxinv.sweeps.kinds.base import (
     Winner,
     described,
     in_transit,
+    starts_of,
 )
 
 USER_COLUMNS = {
@@ -131,25 +132,27 @@ class UserJob(Searched):
         key = jax.random.split(jax.random.key(self.point.config.seed), 3)[1]
         return jax.random.split(jax.random.fold_in(key, self.user), restarts)
 
-    def rows(self, winner: Winner, *, pictures: bool) -> list[dict[str, Any]]:
+    def blank(self) -> list[dict[str, Any]]:
         """One row, the user's."""
-        none, config = np.zeros(0), self.point.config
-        run = Run(winner.found, none, none, 0.0, False)
-        with numerics(self.precision):
-            judged = self.scene.judge(self.user, self._mine()[1], run)
-        row = dict.fromkeys(USER_COLUMNS) | self.about()
-        row |= {k: v for k, v in judged.entry.items() if k in USER_COLUMNS}
-        row |= {
+        config = self.point.config
+        about = self.about() | {
             "target": config.model,
             "data": self.scene.data.name,
             "defense": in_transit(config),
             "index": self.user,
-            "restarts": len(winner.scores),
             "iterations": config.iterations,
-            "score": judged.entry["gradient_loss"],
-            "scores": list(winner.scores),
-            "statuses": list(winner.statuses),
         }
+        return [dict.fromkeys(USER_COLUMNS) | about]
+
+    def rows(self, winner: Winner, *, pictures: bool) -> list[dict[str, Any]]:
+        """One row, the user's."""
+        none = np.zeros(0)
+        run = Run(winner.found, none, none, 0.0, False)
+        with numerics(self.precision):
+            judged = self.scene.judge(self.user, self._mine()[1], run)
+        row = self.blank()[0] | starts_of(winner)
+        row |= {k: v for k, v in judged.entry.items() if k in USER_COLUMNS}
+        row["score"] = judged.entry["gradient_loss"]
         if pictures:
             row |= {"true": judged.ratings.true, "recovered": judged.ratings.found}
         return [row]

@@ -42,7 +42,9 @@ def _line(
         return number(np.mean(there)) if there else None
 
     return {name: mean(name) for name in _MEANS} | {
-        "exact_interval": interval([row["exact"] for row in rows]),
+        "exact_interval": interval(
+            [row["exact"] for row in rows if row["exact"] is not None]
+        ),
         "whole": sum(row["exact"] == 1 for row in rows),
         "underdetermined": sum(row["status"] == "UNDERDETERMINED" for row in rows),
     }
